@@ -1,0 +1,102 @@
+package cluster
+
+// Position is the end of valid WAL on a node's disk (V3), with the timeline of that LSN in the node's own history (V4).
+type Position struct {
+	Timeline Timeline `json:"timeline"`
+	LSN      LSN      `json:"lsn"`
+}
+
+// Known says whether there is a position at all.
+func (p Position) Known() bool { return p.Timeline != 0 && p.LSN != 0 }
+
+// Fork is one timeline number, allotted by AcquireLeader (F1), and where it left its parent.
+type Fork struct {
+	Timeline Timeline `json:"timeline"`
+	Parent   Timeline `json:"parent"` // 0 for the first
+	LSN      LSN      `json:"lsn"`    // where it left its parent; 0: not recorded (yet, or never promoted)
+	Node     NodeID   `json:"node"`
+	Term     Term     `json:"term"`
+	Reason   string   `json:"reason,omitempty"`
+	Time     string   `json:"time,omitempty"` // RFC 3339, as the proposer gave it
+}
+
+// Forks are all timelines that Raft ever allotted, by number.
+type Forks map[Timeline]Fork
+
+// Relation says how a node's WAL stands to a timeline.
+type Relation int
+
+// The relations.
+const (
+	Unknown  Relation = iota // a fork's LSN is missing, so nothing can be said yet
+	Prefix                   // the node's WAL is a beginning of that timeline: it can follow
+	Diverged                 // the node has WAL that the timeline does not: it must be rewound
+)
+
+// String names the relation.
+func (r Relation) String() string { return [...]string{"unknown", "prefix", "diverged"}[r] }
+
+// Relate says how WAL that ends at pos stands to target, by walking from target to its ancestors: pos is a prefix if
+// its timeline is one of them and it ends no later than where the chain leaves that timeline.
+func (f Forks) Relate(pos Position, target Timeline) Relation {
+	if !pos.Known() || target == 0 {
+		return Unknown
+	}
+	if pos.Timeline == target {
+		return Prefix
+	}
+	for t, hops := target, 0; hops <= len(f); hops++ {
+		fork, known := f[t]
+		if !known {
+			return Diverged // F3: what Raft did not allot is never followed
+		}
+		if fork.Parent == pos.Timeline {
+			switch {
+			case fork.LSN == 0:
+				return Unknown
+			case pos.LSN <= fork.LSN:
+				return Prefix
+			default:
+				return Diverged
+			}
+		}
+		if fork.Parent == 0 {
+			return Diverged
+		}
+		t = fork.Parent
+	}
+	return Diverged
+}
+
+// TermOf gives the term under which a timeline was allotted; ok is false for a number Raft never allotted.
+func (f Forks) TermOf(t Timeline) (Term, bool) {
+	fork, ok := f[t]
+	return fork.Term, ok
+}
+
+// Compare orders positions by (term of the timeline, LSN) (V4): negative when a is lower. A position whose timeline
+// Raft never allotted is lower than any other (F3).
+func (f Forks) Compare(a, b Position) int {
+	ta, oka := f.TermOf(a.Timeline)
+	tb, okb := f.TermOf(b.Timeline)
+	switch {
+	case oka != okb && okb, oka && okb && ta < tb:
+		return -1
+	case oka != okb && oka, oka && okb && ta > tb:
+		return 1
+	case a.LSN < b.LSN:
+		return -1
+	case a.LSN > b.LSN:
+		return 1
+	}
+	return 0
+}
+
+// Newest is the highest number ever allotted.
+func (f Forks) Newest() Timeline {
+	var top Timeline
+	for t := range f {
+		top = max(top, t)
+	}
+	return top
+}
