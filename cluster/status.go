@@ -96,7 +96,8 @@ type PostgresStatus struct {
 	Source         NodeID        `json:"source,omitempty"`       // standby: whom primary_conninfo names
 	SourceTerm     Term          `json:"source_term,omitempty"`  // standby: the term under which that was written
 	Replication    []WalSender   `json:"replication,omitempty"`
-	SyncNames      string        `json:"sync_names"` // synchronous_standby_names as a new connection last saw it
+	SourceLacksWAL bool          `json:"source_lacks_wal,omitempty"` // standby: the source said that the WAL it needs is gone
+	SyncNames      string        `json:"sync_names"`                 // synchronous_standby_names as a new connection last saw it
 	PendingRestart bool          `json:"pending_restart,omitempty"`
 }
 
@@ -127,6 +128,7 @@ type NodeStatus struct {
 	Position   Position       `json:"position"` // last known; a promise's position is the one that counts
 	SeenMax    Timeline       `json:"seen_max"` // highest number among its history files
 	Guard      GuardStatus    `json:"guard"`
-	CanPromote string         `json:"can_promote"` // empty: yes; else why not
-	Phase      string         `json:"phase"`       // what it is doing, in words
+	CanPromote string         `json:"can_promote"`         // empty: yes; else why not
+	WantsOut   Incarnation    `json:"wants_out,omitempty"` // its data is about to lose WAL, or is gone: take that life out of the rules (V5, S8)
+	Phase      string         `json:"phase"`               // what it is doing, in words
 }

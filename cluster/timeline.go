@@ -100,3 +100,19 @@ func (f Forks) Newest() Timeline {
 	}
 	return top
 }
+
+// ForkPoint is where the history of target leaves the timeline from: what a node on from must be rewound to. Zero when
+// from is no ancestor of target, or the LSN is not recorded.
+func (f Forks) ForkPoint(from, target Timeline) Position {
+	for t, hops := target, 0; hops <= len(f); hops++ {
+		fork, known := f[t]
+		if !known || fork.Parent == 0 {
+			break
+		}
+		if fork.Parent == from {
+			return Position{Timeline: from, LSN: fork.LSN}
+		}
+		t = fork.Parent
+	}
+	return Position{}
+}

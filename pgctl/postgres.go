@@ -3,6 +3,7 @@ package pgctl
 import (
 	"log/slog"
 	"sync"
+	"time"
 
 	"pgquorum/cluster"
 )
@@ -29,8 +30,10 @@ type Options struct {
 	PgHBA       []string          // postgresql.pg_hba of the node's file, before our own lines
 	InitDB      []string          // bootstrap.initdb: extra options, such as --data-checksums
 	UseRewind   bool
-	Clock       cluster.Clock
-	Log         *slog.Logger
+	// HealthDeadline bounds the status query; 0: 2 s.
+	HealthDeadline time.Duration
+	Clock          cluster.Clock
+	Log            *slog.Logger
 }
 
 // Postgres is the local PostgreSQL. Its methods may be called from several goroutines; those that change it
@@ -41,9 +44,23 @@ type Postgres struct {
 
 	change sync.Mutex // one change at a time
 
-	mu    sync.Mutex  // guards what follows
-	found cluster.LSN // end of valid WAL found on disk when this Postgres was started (V3); 0 if unknown
+	sync  syncState  // what is known of the sync rule in force and of the standbys' replies (S3, S8)
+	slots sync.Mutex // one EnsureSlots or AdvanceSlots at a time
+
+	source sync.Mutex // held while primary_conninfo or the promise is written, so that neither overtakes the other (V1)
+
+	kept *keptConn
+
+	mu         sync.Mutex // guards what follows
+	found      foundWAL   // end of valid WAL found on disk when this Postgres was started (V3)
+	noTCP      bool       // how it was started
+	systemID   string     // the cluster's, once it is known
+	control    *ControlData
+	controlKey controlKey
+	last       lastRunning
 }
 
 // New gives the local Postgres, run through guard.
-func New(opt Options, guard *Guard) *Postgres { return &Postgres{opt: opt, guard: guard} }
+func New(opt Options, guard *Guard) *Postgres {
+	return &Postgres{opt: opt, guard: guard, kept: newKeptConn()}
+}

@@ -1,0 +1,77 @@
+# pgquorum: build and tests. `make` alone lists the targets.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN      := bin/pgquorum
+N        ?= 1
+SCENARIO ?= .
+ARGS     ?=
+
+INTEGRATION := PGQUORUM_BIN=$(CURDIR)/$(BIN) go test -tags integration -count=1 ./integration
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/pgquorum, one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/pgquorum
+
+.PHONY: deps
+deps: ## install what is missing of PostgreSQL, HAProxy, iproute2 and nftables (Debian 12, root)
+	scripts/deps.sh
+
+.PHONY: demo
+demo: build ## a three-node cluster on this machine and a failover under load, narrated
+	$(BIN) demo $(ARGS)
+
+.PHONY: test
+test: needs lint unit ## lint, all tests, and each integration scenario once (root; under 25 minutes on 2 cores)
+	@$(MAKE) --no-print-directory integration
+
+.PHONY: check
+check: lint unit ## lint and the tests that need no root
+
+.PHONY: unit
+unit: ## the tests of all packages, without real clusters
+	go test -timeout 15m ./...
+
+.PHONY: race
+race: ## the same under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race -timeout 30m ./...
+
+.PHONY: sim
+sim: ## the simulation; ARGS are passed on to its test binary, such as ARGS='-seed 42'
+	go test -count=1 -timeout 60m ./agent/sim/... $(if $(ARGS),-args $(ARGS))
+
+.PHONY: needs
+needs: ## say what this machine lacks for the integration tests, and fail if anything
+	@go test -tags integration -count=1 -run '^$$' ./integration
+
+.PHONY: integration
+integration: build ## real clusters and faults (root); N=5 repeats, SCENARIO=Switchover chooses, PGQUORUM_FULL=1 long pauses
+	PGQUORUM_RUNS=$(N) $(INTEGRATION) -v -timeout $$((20 * $(N) + 20))m -run '$(SCENARIO)'
+
+.PHONY: bench
+bench: N = 5
+bench: build ## the write outages: each scenario N times (5 by default), medians held against their budgets
+	PGQUORUM_RUNS=$(N) PGQUORUM_BUDGET=1 PGQUORUM_REPORT=1 $(INTEGRATION) -v -timeout 240m -run '$(SCENARIO)'
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, and the import rules
+	@unformatted="$$(gofmt -l .)"; test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
+	go vet -tags integration ./...
+	go tool staticcheck -tags integration ./...
+	go test .
+	bash -n .ci/run
+	for script in scripts/*.sh; do bash -n "$$script"; done
+
+.PHONY: mutants
+mutants: ## break each safety rule in turn; the test that guards it must fail
+	go run ./scripts/mutants $(ARGS)
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf bin integration/out

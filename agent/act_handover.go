@@ -1,0 +1,130 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"pgquorum/agent/decide"
+	"pgquorum/cluster"
+)
+
+// handOver gives up the key because this node's Postgres cannot serve (B1): fenced first, then released. The take-over
+// that follows chooses among all, this node included.
+func (a *Agent) handOver(ctx context.Context, o *decide.Observation, d decide.Decision) error {
+	a.event(ctx, "hand_over", d.Term, string(d.Reason))
+	return a.release(ctx, d.Term, string(d.Reason))
+}
+
+// release fences term t and gives the key back (U4: proposed only after the guard's fenced answer).
+func (a *Agent) release(ctx context.Context, t cluster.Term, reason string) error {
+	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+	defer cancel()
+	if err := a.opt.Guard.Fence(ctx, t); err != nil {
+		return err
+	}
+	a.keeper.end(t)
+	a.markPhase("released", a.opt.Clock())
+	_, err := a.raft.Apply(ctx, cluster.ReleaseLeader{Node: a.opt.Self, Term: t, Reason: reason, Time: now()})
+	return err
+}
+
+// switchover is B1, planned: checkpoint while writes go on; then no health check shows this node as primary; fast
+// stop; the candidate must have the shutdown checkpoint; fenced, released. If it does not, the old primary starts again
+// in place: nothing happened.
+func (a *Agent) switchover(ctx context.Context, o *decide.Observation, d decide.Decision) error {
+	t := o.View.Key.Term
+	err := a.switchAway(ctx, o, d)
+	if err == nil {
+		return nil
+	}
+	a.event(ctx, "switchover_failed", t, err.Error())
+	a.endRequest(cluster.ActionResult{Code: 503, Text: "switchover failed: " + err.Error() + "; " + string(a.opt.Self) + " stays primary"})
+	a.setHiding(false)
+	return nil // the request has its answer; it is not tried again by itself
+}
+
+func (a *Agent) switchAway(ctx context.Context, o *decide.Observation, d decide.Decision) error {
+	t := o.View.Key.Term
+	if no := decide.CheckSwitchover(o); no != nil {
+		return fmt.Errorf("%s", no.Text)
+	}
+	before, cancel := context.WithTimeout(ctx, checkpointLimit)
+	defer cancel()
+	if err := a.pg.Checkpoint(before); err != nil {
+		return err
+	}
+	a.markPhase("noticed", a.opt.Clock())
+	a.setHiding(true)
+	if err := a.pg.Stop(ctx, o.View.Config.PrimaryStopTimeout); err != nil {
+		return err
+	}
+	a.markPhase("stopped", a.opt.Clock())
+	end, clean, err := a.pg.ShutdownCheckpoint(ctx)
+	if err != nil {
+		return err
+	}
+	if !clean {
+		return fmt.Errorf("postgres did not stop in good order within %v", o.View.Config.PrimaryStopTimeout)
+	}
+	if err := a.someoneHas(ctx, o, d.Node, cluster.Position{Timeline: o.View.Key.Timeline, LSN: end}); err != nil {
+		return err
+	}
+	return a.release(ctx, t, "switchover")
+}
+
+// receiveLimit is how long a candidate has to show that it received the shutdown checkpoint. The primary's fast
+// shutdown has waited for its walsenders already.
+const receiveLimit = 2 * time.Second
+
+// someoneHas waits until the candidate, or any node that may be promoted when none is named, has received want.
+func (a *Agent) someoneHas(ctx context.Context, o *decide.Observation, candidate cluster.NodeID, want cluster.Position) error {
+	ctx, cancel := context.WithTimeout(ctx, receiveLimit)
+	defer cancel()
+	nodes := []cluster.NodeID{candidate}
+	if candidate == "" {
+		nodes = decide.Candidates(o)
+	}
+	results := make(chan error, len(nodes))
+	for _, n := range nodes {
+		go func() { results <- a.waitPosition(ctx, n, want) }()
+	}
+	err := fmt.Errorf("no candidate for the shutdown checkpoint at %s", want.LSN)
+	for range nodes {
+		if err = <-results; err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// leave is what SIGTERM does: hand over if this node is the primary, else leave the sync rules (S8); then stop Postgres.
+func (a *Agent) leave(ctx context.Context) {
+	a.mu.Lock()
+	a.stopping = true
+	a.mu.Unlock()
+	a.Wake()
+	limit, cancel := context.WithTimeout(ctx, leaveLimit)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !a.mayStop() {
+		select {
+		case <-limit.Done():
+			a.log.WarnContext(ctx, "stopping without a hand-over", "reason", "no other node took over", "waited", leaveLimit)
+		case <-tick.C:
+			continue
+		}
+		break
+	}
+	if err := a.pg.Stop(ctx, a.raft.View().Config.PrimaryStopTimeout); err != nil {
+		a.log.ErrorContext(ctx, "postgres could not be stopped", "error", err)
+	}
+}
+
+// leaveLimit is how long a stopping agent tries to hand over, or to be taken out of the sync rules.
+const leaveLimit = 10 * time.Second
+
+// mayStop says whether nothing depends on this node any more: another holds the key and leads Raft, and this node's
+// data counts in no rule, or cannot be taken out without lowering k.
+func (a *Agent) mayStop() bool { return decide.MayStop(a.observe()) }

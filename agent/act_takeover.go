@@ -1,0 +1,284 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"pgquorum/agent/decide"
+	"pgquorum/cluster"
+)
+
+// barrier is K1.
+func (a *Agent) barrier(ctx context.Context, o *decide.Observation, _ decide.Decision) error {
+	a.markPhase("elected", o.Now)
+	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+	defer cancel()
+	r, err := a.raft.Barrier(ctx)
+	if err != nil {
+		return err
+	}
+	a.keeper.answered()
+	a.observe() // turns the ledger to this Raft term
+	a.fill(r, func(t *decide.TakeOver) { t.BarrierAt = a.opt.Clock() })
+	return nil
+}
+
+// fill changes the ledger of Raft term r, and does nothing when leadership has moved on meanwhile.
+func (a *Agent) fill(r uint64, f func(*decide.TakeOver)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ledger.RaftTerm == r {
+		a.ledger = copyLedger(a.ledger)
+		f(&a.ledger)
+	}
+}
+
+// askStatus is K2 with the attests of K5: all nodes, in parallel, each with a deadline. It does not wait for a holder
+// that is silent once the others' attests show that its lease is over.
+func (a *Agent) askStatus(ctx context.Context, o *decide.Observation, _ decide.Decision) error {
+	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.AskedAt = o.Now })
+	round, over := context.WithTimeout(ctx, a.peers.deadline())
+	defer over()
+	var left sync.Map
+	for _, n := range a.peers.others() {
+		left.Store(n, true)
+	}
+	enough := func(n cluster.NodeID) {
+		left.Delete(n)
+		alone := true
+		left.Range(func(k, _ any) bool { alone = alone && k == o.View.Key.Holder; return true })
+		now := a.observe()
+		if alone && cluster.LeaseSurelyOver(o.View.Key.Lease.Wait(), o.Raft.Term, o.View.Key.Holder, now.Voters, now.TakeOver.Attests) {
+			over()
+		}
+	}
+	a.attestSelf(round, o)
+	a.peers.all(func(n cluster.NodeID) {
+		defer enough(n)
+		var wg sync.WaitGroup
+		wg.Go(func() { a.askAttest(round, o, n) })
+		s, err := a.peers.look(round, n)
+		wg.Wait()
+		a.fill(o.Raft.Term, func(t *decide.TakeOver) {
+			if err != nil {
+				t.Silent[n] = err.Error()
+				return
+			}
+			t.Statuses[n] = s
+			delete(t.Silent, n)
+		})
+	})
+	local, cancel := context.WithTimeout(ctx, a.peers.deadline())
+	defer cancel()
+	a.watch.refresh(local)
+	return ctx.Err()
+}
+
+// askAttest asks one voter how long ago it last acknowledged the holder.
+func (a *Agent) askAttest(ctx context.Context, o *decide.Observation, n cluster.NodeID) {
+	if o.View.Key.Holder == "" || n == o.View.Key.Holder {
+		return
+	}
+	var at cluster.Attest
+	if err := a.peers.call(ctx, n, "/attest", attestRequest{Holder: o.View.Key.Holder}, &at); err != nil || at.Voter != n {
+		return
+	}
+	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Attests[n] = at })
+}
+
+func (a *Agent) attestSelf(ctx context.Context, o *decide.Observation) {
+	if at, err := a.raft.Attest(ctx, o.View.Key.Holder); err == nil && o.View.Key.Holder != a.opt.Self {
+		a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Attests[a.opt.Self] = at })
+	}
+}
+
+// askPromises is K4, and asks again for attests and statuses on the way.
+func (a *Agent) askPromises(ctx context.Context, o *decide.Observation, d decide.Decision) error {
+	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.PromisedAt = o.Now })
+	round, over := context.WithTimeout(ctx, a.peers.deadline())
+	defer over()
+	q := promiseRequest{Term: d.Term, RaftTerm: o.Raft.Term, From: a.opt.Self}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		p, err := a.promise(ctx, q)
+		a.enter(o.Raft.Term, a.opt.Self, p, err)
+	})
+	wg.Go(func() { a.attestSelf(round, o) })
+	a.peers.all(func(n cluster.NodeID) {
+		if _, silent := o.TakeOver.Silent[n]; silent && o.TakeOver.PromisedAt.IsZero() {
+			a.enter(o.Raft.Term, n, cluster.Promise{}, fmt.Errorf("it did not answer"))
+			go a.askLater(context.WithoutCancel(ctx), o, n, q) // it must not hold up those that answer
+			return
+		}
+		a.askNode(round, o, n, q)
+	})
+	wg.Wait()
+	return ctx.Err()
+}
+
+// askNode asks one node for its promise, and for status and attest where they are missing.
+func (a *Agent) askNode(ctx context.Context, o *decide.Observation, n cluster.NodeID, q promiseRequest) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		var p cluster.Promise
+		err := a.peers.call(ctx, n, "/promise", q, &p)
+		a.enter(o.Raft.Term, n, p, err)
+	})
+	wg.Go(func() { a.askAttest(ctx, o, n) })
+	if !o.TakeOver.PromisedAt.IsZero() || o.TakeOver.Statuses[n].Node == "" {
+		wg.Go(func() {
+			if s, err := a.peers.look(ctx, n); err == nil {
+				a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Statuses[n] = s; delete(t.Silent, n) })
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// askLater tries a silent node apart from the round.
+func (a *Agent) askLater(ctx context.Context, o *decide.Observation, n cluster.NodeID, q promiseRequest) {
+	ctx, cancel := context.WithTimeout(ctx, a.peers.deadline())
+	defer cancel()
+	a.askNode(ctx, o, n, q)
+	a.Wake()
+}
+
+// enter notes a promise, or why there is none. A promise once given is not lost by a later call that fails.
+func (a *Agent) enter(r uint64, n cluster.NodeID, p cluster.Promise, err error) {
+	a.fill(r, func(t *decide.TakeOver) {
+		switch {
+		case err != nil:
+			t.NoPromise[n] = err.Error()
+		case p.Term == t.Term && p.Member.Node == n:
+			t.Promises[n] = p
+			delete(t.NoPromise, n)
+		}
+	})
+}
+
+// handBack is K3: counted first, so that the count stands even if the transfer's outcome is not known.
+func (a *Agent) handBack(ctx context.Context, o *decide.Observation, d decide.Decision) error {
+	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+	defer cancel()
+	if _, err := a.raft.Apply(ctx, cluster.CountHandback{Term: d.Term}); err != nil {
+		return err
+	}
+	return a.leadTo(ctx, d.Node)
+}
+
+// leadTo transfers Raft leadership and waits until this node no longer leads.
+func (a *Agent) leadTo(ctx context.Context, to cluster.NodeID) error {
+	ctx, cancel := context.WithTimeout(ctx, a.opt.Heartbeat)
+	defer cancel()
+	return a.raft.Transfer(ctx, to)
+}
+
+// catchUp is C2: the candidate streams from the node that has the highest position, then promises anew.
+func (a *Agent) catchUp(ctx context.Context, o *decide.Observation, d decide.Decision) error {
+	q := followRequest{Term: d.Term, RaftTerm: o.Raft.Term, Source: d.Source, Addr: o.View.Nodes[d.Source].PostgresAddr, CatchUp: true}
+	want := o.TakeOver.Promises[d.Source].Position
+	ctx, cancel := context.WithTimeout(ctx, catchUpLimit)
+	defer cancel()
+	var err error
+	if d.Node == a.opt.Self {
+		_, err = a.followOrder(ctx, q)
+	} else {
+		err = a.peers.call(ctx, d.Node, "/follow", q, nil)
+	}
+	if err != nil {
+		return err
+	}
+	if err := a.waitPosition(ctx, d.Node, want); err != nil {
+		return err
+	}
+	a.fill(o.Raft.Term, func(t *decide.TakeOver) { delete(t.Promises, d.Node); t.PromisedAt = 0 })
+	return nil
+}
+
+// catchUpLimit bounds one try of a catch-up; the next goes on where it ended.
+const catchUpLimit = 30 * time.Second
+
+// waitPosition polls a node's status until its position has reached want.
+func (a *Agent) waitPosition(ctx context.Context, n cluster.NodeID, want cluster.Position) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var pos cluster.Position
+		if n == a.opt.Self {
+			pos = a.watch.refresh(ctx).position
+		} else if s, err := a.peers.look(ctx, n); err == nil {
+			pos = s.Position
+		}
+		if pos.Timeline >= want.Timeline && pos.LSN >= want.LSN {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("catch-up of %s: at %s, wanted %s: %w", n, pos.LSN, want.LSN, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// transfer is K6: the promises travel ahead, then leadership. A candidate that leaves this node in office is asked
+// again, and passed over once it has refused.
+func (a *Agent) transfer(ctx context.Context, o *decide.Observation, d decide.Decision) error {
+	a.markPhase("chosen", a.opt.Clock())
+	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+	defer cancel()
+	q := handoverRequest{Term: d.Term, Promises: o.TakeOver.Promises, Hops: o.TakeOver.Hops + 1, Request: o.Request, Reason: string(d.Reason)}
+	if err := a.peers.call(ctx, d.Node, "/handover", q, nil); err != nil {
+		return err
+	}
+	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Hops++ })
+	return a.leadTo(ctx, d.Node)
+}
+
+// acquire is K7 up to the lease: the new rule is set and proven here while the key is committed, the first answers are
+// asked for at once, and the siblings that can follow are told to.
+func (a *Agent) acquire(ctx context.Context, o *decide.Observation, d decide.Decision) error {
+	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+	defer cancel()
+	cmd := d.Acquire
+	cmd.Reason, cmd.Time = string(d.Reason), now()
+	if d.Detail != "" {
+		cmd.Reason += ": " + d.Detail
+	}
+	result, err := a.raft.Apply(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	key, ok := result.(cluster.LeaderKey)
+	if !ok {
+		return fmt.Errorf("acquire term %d: the FSM answered %T", d.Term, result)
+	}
+	a.keeper.acquired(key.Term, o.Raft.Term)
+	a.markPhase("acquired", a.opt.Clock())
+	go a.siblings(context.WithoutCancel(ctx), o, key, cmd)
+	if err := a.raft.Kick(ctx); err != nil {
+		a.log.InfoContext(ctx, "heartbeats not hastened", "reason", err)
+	}
+	return nil
+}
+
+// siblings tells the standbys of the new rule to stream from here, ahead of the FSM's own word (DESIGN section 4:
+// siblings attach to the candidate before it is promoted).
+func (a *Agent) siblings(ctx context.Context, o *decide.Observation, key cluster.LeaderKey, cmd cluster.AcquireLeader) {
+	ctx, cancel := context.WithTimeout(ctx, a.opt.Heartbeat)
+	defer cancel()
+	q := followRequest{Term: key.Term, RaftTerm: o.Raft.Term, Source: a.opt.Self, Addr: a.opt.Node.PostgresAddr}
+	var wg sync.WaitGroup
+	for _, m := range cmd.Standbys {
+		if _, promised := o.TakeOver.Promises[m.Node]; !promised && !cmd.InPlace {
+			continue
+		}
+		wg.Go(func() {
+			if err := a.peers.call(ctx, m.Node, "/follow", q, nil); err != nil {
+				a.log.InfoContext(ctx, "sibling not told to follow; it will by itself", "node", m.Node, "reason", err)
+			}
+		})
+	}
+	wg.Wait()
+}

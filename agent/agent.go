@@ -1,0 +1,191 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"pgquorum/agent/decide"
+	"pgquorum/cluster"
+)
+
+// Options are what a node's agent is made of. cmd wires them.
+type Options struct {
+	Self      cluster.NodeID
+	Node      cluster.Node // how this node registers itself; its incarnation comes from the data directory
+	Members   []cluster.NodeID
+	Heartbeat time.Duration
+	Lease     cluster.LeaseParams
+	Dynamic   cluster.Dynamic // the first dynamic config, used by the first claim only
+	Raft      Consensus
+	Guard     Guard
+	Postgres  Postgres
+	Clock     cluster.Clock
+	Log       *slog.Logger
+}
+
+// Agent is one node's loop.
+type Agent struct {
+	opt    Options
+	raft   Consensus
+	pg     Postgres
+	log    *slog.Logger
+	keeper *keeper
+	peers  *peers
+	watch  *localWatch
+	jobs   jobs
+
+	wakeUp    chan struct{}
+	upkeepNow chan struct{}
+	snapshot  atomic.Pointer[cluster.Snapshot]
+
+	mu        sync.Mutex // guards what follows
+	ledger    decide.TakeOver
+	request   *pendingSwitchover
+	inherited *decide.Request // came with leadership: the candidate that was asked for
+	retry     map[decide.Action]cluster.Instant
+	failures  map[decide.Action]int
+	lacking   cluster.Instant // decide.Observation.StandbyLackingSince
+	lost      cluster.Instant // decide.Observation.StreamLostSince
+	proven    provenRule
+	gate      gate
+	phases    phases
+	wantsOut  cluster.Incarnation
+	phase     string
+	jobText   string // progress of the running job
+	stopping  bool
+	hiding    bool            // /primary is 503: the primary is on its way out
+	said      decide.Decision // the last one logged
+}
+
+// provenRule says which rule's list is known to be in force in which run of Postgres (S3).
+type provenRule struct {
+	id    uint64
+	start string // postmaster start time
+}
+
+// gate is when /primary may first be shown in a term (S4).
+type gate struct {
+	term  cluster.Term
+	since cluster.Instant
+}
+
+// New gives an agent. Run makes it live; until then Snapshot already answers.
+func New(opt Options) *Agent {
+	a := &Agent{
+		opt: opt, raft: opt.Raft, pg: opt.Postgres, log: opt.Log,
+		wakeUp:    make(chan struct{}, 1),
+		upkeepNow: make(chan struct{}, 1),
+		retry:     map[decide.Action]cluster.Instant{},
+		failures:  map[decide.Action]int{},
+		phase:     "starting",
+	}
+	a.keeper = newKeeper(opt.Self, opt.Raft, opt.Guard, opt.Clock, opt.Log, a.Wake)
+	a.peers = newPeers(opt.Self, opt.Raft, opt.Heartbeat, opt.Clock, opt.Log, a.Wake)
+	a.watch = newLocalWatch(opt.Postgres, opt.Guard, opt.Clock, a.Wake)
+	a.publish(&decide.Observation{View: opt.Raft.View(), Raft: opt.Raft.Status()})
+	return a
+}
+
+// Wake makes the loop go round. It does not block; Raft, the guard, the peers and the keeper call it.
+func (a *Agent) Wake() {
+	select {
+	case a.wakeUp <- struct{}{}:
+	default:
+	}
+}
+
+// Answered is raftfsm's OnAnswer: a heartbeat answer was counted.
+func (a *Agent) Answered() { a.keeper.answered() }
+
+// Changed is raftfsm's Wake: the FSM or leadership changed.
+func (a *Agent) Changed() {
+	a.keeper.answered()
+	select {
+	case a.upkeepNow <- struct{}{}:
+	default:
+	}
+	a.Wake()
+}
+
+// Run is the node's life until ctx ends. On the way out it hands the key over and stops Postgres (B1); Raft and the
+// guard are the caller's to stop, in that order.
+func (a *Agent) Run(ctx context.Context) error {
+	a.resume(ctx)
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	g, life := errgroup.WithContext(life)
+	g.Go(func() error { a.keeper.run(life); return nil })
+	g.Go(func() error { a.watch.run(life); return nil })
+	g.Go(func() error { a.peers.poll(life); return nil })
+	g.Go(func() error { return a.servePeers(life) })
+	g.Go(func() error { a.listenToGuard(life); return nil })
+	g.Go(func() error { a.upkeep(life); return nil })
+	g.Go(func() error { a.loop(life); return nil })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			a.leave(life)
+		case <-life.Done():
+		}
+		end()
+		return nil
+	})
+	err := g.Wait()
+	a.jobs.wait()
+	return err
+}
+
+// Snapshot is what the API shows, from memory.
+func (a *Agent) Snapshot() *cluster.Snapshot { return a.snapshot.Load() }
+
+// Lease is the newest lease, from memory.
+func (a *Agent) Lease() cluster.Lease {
+	l, state := a.keeper.current()
+	if state != decide.LeaseLive {
+		return cluster.Lease{}
+	}
+	return l
+}
+
+// Now is the present moment of the clock by which Lease ends.
+func (a *Agent) Now() cluster.Instant { return a.opt.Clock() }
+
+// resume takes up a lease that the guard still holds (L9).
+func (a *Agent) resume(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, a.opt.Heartbeat)
+	defer cancel()
+	s, err := a.opt.Guard.Status(ctx)
+	if err != nil || s.Remaining <= 0 || s.Term == 0 {
+		return
+	}
+	a.keeper.continues(s.Term, a.opt.Clock().Add(s.Remaining))
+	a.log.Info("guard holds a live lease", "term", s.Term, "remaining", s.Remaining)
+	go a.regain(context.WithoutCancel(ctx))
+}
+
+// regain asks for leadership at once, for the lease's sake: a leader that there is hands back by K3 when it sees the
+// holder; if none is heard of within two heartbeats, this node stands for election itself, once (L9).
+func (a *Agent) regain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, a.opt.Heartbeat)
+	defer cancel()
+	tick := time.NewTicker(a.opt.Heartbeat / 50)
+	defer tick.Stop()
+	for tries := 0; tries < 5; tries++ {
+		if a.raft.Status().Leader != "" {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+	if err := a.raft.Campaign(ctx); err != nil {
+		a.log.Info("could not stand for election", "reason", err)
+	}
+}

@@ -1,0 +1,93 @@
+package decide
+
+import "pgquorum/cluster"
+
+// Action is what to do: one small function of the agent each.
+type Action string
+
+// The actions.
+const (
+	None         Action = "none"          // nothing to do
+	Wait         Action = "wait"          // something is missing; Detail says what and for whom
+	Fence        Action = "fence"         // make sure that the local Postgres acknowledges nothing more: guard.fence(Term)
+	Barrier      Action = "barrier"       // K1
+	AskStatus    Action = "ask_status"    // K2, with attests
+	HandBack     Action = "hand_back"     // K3: transfer leadership to Node, counted
+	AskPromises  Action = "ask_promises"  // K4, with attests
+	CatchUp      Action = "catch_up"      // C2: the candidate Node streams from Source first
+	Transfer     Action = "transfer"      // K6: leadership to the chosen Node
+	Acquire      Action = "acquire"       // K7
+	Claim        Action = "claim"         // first start: take the right to run initdb
+	InitDB       Action = "initdb"        // first start
+	SetSystemID  Action = "set_system_id" // first start: record what initdb made
+	Register     Action = "register"      // enter this node into the registry
+	StartStandby Action = "start_standby" // with Source, or without any (read-only, cut)
+	StartPrimary Action = "start_primary" // restart in place, or the first start (C3)
+	Promote      Action = "promote"       // through the guard
+	Follow       Action = "follow"        // another source, reload only
+	StopPostgres Action = "stop_postgres" // fast, with a deadline
+	Clone        Action = "clone"         // basebackup from Source
+	Rewind       Action = "rewind"        // pg_rewind from Source
+	ClaimData    Action = "claim_data"    // give an unclaimed directory of this cluster an incarnation
+	HandOver     Action = "hand_over"     // fence, release the key, let the take-over choose another (B1)
+	Switchover   Action = "switchover"    // B1, planned
+	ChangeRule   Action = "change_rule"   // S2 step 1 (and 4 at once where it may)
+	SettleRule   Action = "settle_rule"   // S2 steps 2 to 4, S4
+	RecordFork   Action = "record_fork"   // F1
+)
+
+// Decision is one action, its reason and what it needs.
+type Decision struct {
+	Action  Action
+	Reason  Reason
+	Detail  string // for people: names, numbers
+	Node    cluster.NodeID
+	Source  cluster.NodeID
+	Term    cluster.Term
+	Acquire cluster.AcquireLeader
+	Rule    RuleChange
+	Wake    cluster.Instant // look again at this moment; zero: at the next event
+}
+
+// Reason is why, in a fixed vocabulary.
+type Reason string
+
+// The reasons.
+const (
+	ReasonLeaseLost       Reason = "primary without a live lease"
+	ReasonWrongTimeline   Reason = "primary on a timeline that was not allotted to this term"
+	ReasonNotHolder       Reason = "primary while the key names another node"
+	ReasonNewLeader       Reason = "leader of a new raft term"
+	ReasonHolderUnknown   Reason = "key holder is not this node: ask all"
+	ReasonHolderWell      Reason = "key holder has a live lease: leadership goes back to it"
+	ReasonPromises        Reason = "promises of the next term are missing"
+	ReasonLeaseNotOver    Reason = "the holder's lease may still be alive"
+	ReasonNoCandidate     Reason = "no candidate satisfies the recorded sync rules"
+	ReasonBetterCandidate Reason = "another node is the better candidate"
+	ReasonBestCandidate   Reason = "this node is the best candidate"
+	ReasonBehind          Reason = "the node with the highest position may not be promoted: the candidate streams from it"
+	ReasonHigherPromise   Reason = "a promise above the key's term: acquire again in place"
+	ReasonFirstStart      Reason = "no member has a data directory"
+	ReasonClaimant        Reason = "another node holds the claim to the first data"
+	ReasonMembersMissing  Reason = "not every initial member has answered"
+	ReasonForeignData     Reason = "data directory belongs to another cluster"
+	ReasonNotRegistered   Reason = "registry differs from this node"
+	ReasonKeyHeld         Reason = "key held under a live lease"
+	ReasonCrashed         Reason = "postgres is gone while the lease is alive"
+	ReasonHung            Reason = "postgres does not answer"
+	ReasonStandbyReady    Reason = "a standby is ready and holds everything"
+	ReasonNoStandby       Reason = "no standby could take over sooner"
+	ReasonStopped         Reason = "postgres is not running"
+	ReasonSource          Reason = "source differs from the key's holder"
+	ReasonDiverged        Reason = "own WAL has left the history of the key's timeline"
+	ReasonRewindBroken    Reason = "an earlier rewind did not end"
+	ReasonNoData          Reason = "no data directory"
+	ReasonNotStreaming    Reason = "cannot stream: the source no longer has the WAL"
+	ReasonInRule          Reason = "own data counts in a recorded sync rule"
+	ReasonRuleDiffers     Reason = "sync rule differs from the wanted one"
+	ReasonRuleUnsettled   Reason = "older sync rules are still recorded"
+	ReasonForkUnrecorded  Reason = "fork of an allotted timeline is not recorded"
+	ReasonRequested       Reason = "asked for by an operator"
+	ReasonJob             Reason = "an action is still running"
+	ReasonRetry           Reason = "the last try did not succeed: waiting before the next"
+)

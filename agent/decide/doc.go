@@ -1,0 +1,15 @@
+// Package decide chooses what a node does next. It holds every failover rule and does no I/O, reads no clock and
+// writes no log: an Observation goes in, a Decision with its typed reason comes out.
+//
+// Rules run in the order of Next, the first that fits wins, safety before liveness. Invariants, each proved by
+// exhaustive_test.go:
+//
+//	I1  Promote, StartPrimary: only while this node holds a live lease for the key's term.
+//	I2  A primary without a live lease is fenced.
+//	I3  AcquireLeader: only by the Raft leader after its Barrier, and (except in place, under a live lease) only when
+//	    every recorded rule is satisfied by promises of the next term and the old lease has surely ended (K4 to K7).
+//	I4  Nothing that changes data (clone, rewind) while this node's data counts in a recorded rule (V5).
+//
+// Where to look: why did it fence, demote or restart? fence.go, primary.go. Why did it (not) take over? takeover.go,
+// candidate.go. Why does it follow, rewind or clone? standby.go. Why is k what it is? syncrule.go.
+package decide

@@ -1,0 +1,43 @@
+package decide
+
+import (
+	"fmt"
+
+	"pgquorum/cluster"
+)
+
+// CannotPromote says why a node cannot be promoted now, as it sees itself; empty: it can.
+func CannotPromote(s cluster.NodeStatus, tags cluster.Tags, stopping bool) string {
+	p := s.Postgres
+	switch {
+	case stopping:
+		return "its agent is stopping"
+	case tags.NoFailover:
+		return "it is tagged nofailover"
+	case p.Data != cluster.DataOurs:
+		return fmt.Sprintf("its data directory is %s", p.Data)
+	case p.State != cluster.PostgresRunning:
+		return fmt.Sprintf("its postgres is %s", p.State)
+	case p.Role != cluster.RoleStandby:
+		return "its postgres is no standby"
+	case !s.Guard.Alive:
+		return "its guard does not answer"
+	}
+	return ""
+}
+
+// RefusedData says why a data directory must be left untouched, for an operator; empty: it may be used.
+func RefusedData(p cluster.PostgresStatus, systemID string) string {
+	switch p.Data {
+	case cluster.DataNotCluster:
+		return "data directory is not empty and holds no PostgreSQL cluster: " + p.DataDetail + "; nothing in it is touched: move it away or correct postgresql.data_dir"
+	case cluster.DataUnreadable:
+		return "data directory cannot be read: " + p.DataDetail
+	case cluster.DataForeign:
+		return "data directory is not this node's: " + p.DataDetail + "; nothing in it is touched: move it away or correct postgresql.data_dir"
+	}
+	if systemID != "" && p.SystemID != "" && p.SystemID != systemID {
+		return fmt.Sprintf("data directory has system identifier %s, this cluster has %s; nothing in it is touched: move it away or correct postgresql.data_dir", p.SystemID, systemID)
+	}
+	return ""
+}

@@ -1,0 +1,111 @@
+package decide
+
+import (
+	"time"
+
+	"pgquorum/cluster"
+)
+
+// Observation is everything that a decision may depend on: plain values, gathered at one moment.
+type Observation struct {
+	Now     cluster.Instant
+	Self    cluster.NodeID
+	Node    cluster.Node // how this node should stand in the registry
+	View    *cluster.View
+	Raft    cluster.RaftStatus
+	Voters  [][]cluster.NodeID // the configurations that count (L6)
+	Members []cluster.NodeID   // the initial members of the node's file
+	Barrier bool               // a Barrier of Raft.Term was applied here, as leader (K1)
+
+	Lease      cluster.Lease // the newest E; zero Term: none
+	LeaseState LeaseState
+
+	Local    cluster.NodeStatus // this node's own status
+	Position cluster.Position   // last known end of valid WAL
+	Promised cluster.Term
+	Peers    map[cluster.NodeID]cluster.PeerView
+
+	Heartbeat time.Duration
+	Lease0    cluster.LeaseParams // what an acquisition by this node will record
+	TakeOver  TakeOver
+	Job       Job
+	Retry     map[Action]cluster.Instant // not before, after failures
+	Failures  map[Action]int             // in a row
+	Request   *Request
+	Refused   string // why this node's data is not touched; empty: it may be
+
+	StandbyLackingSince cluster.Instant // holder: since when fewer than k of S can confirm; zero: they can
+	StreamLostSince     cluster.Instant // standby: since when it has not streamed though the holder runs; zero: it streams
+	RuleProven          bool            // the local list for the newest rule is in force
+}
+
+// LeaseState says where the holder's lease stands in this process (L2).
+type LeaseState int
+
+// The states of a lease.
+const (
+	LeaseNone  LeaseState = iota // not this node's, or ended: only a new acquisition helps
+	LeaseFresh                   // acquired in this Raft term, no quorum of answers yet
+	LeaseLive                    // before its fence point
+)
+
+// Job is the one long action that may run beside the loop.
+type Job struct {
+	Action  Action // empty: none
+	Reason  Reason
+	Started cluster.Instant
+}
+
+// Request is an operator's switchover that this node has accepted.
+type Request struct {
+	cluster.SwitchoverRequest
+	Reason  string
+	Leaving bool // the agent is stopping: this node must not be chosen
+}
+
+// TakeOver is what a Raft leader has gathered for taking the key at Term in RaftTerm. Nothing in it outlives either,
+// but promises, which are bound to Term alone (K6).
+type TakeOver struct {
+	RaftTerm   uint64
+	Term       cluster.Term // T+1
+	BarrierAt  cluster.Instant
+	Statuses   map[cluster.NodeID]cluster.NodeStatus // answers of this Raft term
+	Silent     map[cluster.NodeID]string             // asked, no answer: why
+	AskedAt    cluster.Instant                       // status; zero: not yet
+	PromisedAt cluster.Instant                       // promises asked; zero: not yet
+	Promises   map[cluster.NodeID]cluster.Promise
+	NoPromise  map[cluster.NodeID]string
+	Attests    map[cluster.NodeID]cluster.Attest
+	FencedAt   cluster.Term // the holder's guard has answered fenced for this term
+	Hops       int          // how often leadership was handed on for this acquisition
+}
+
+// leads says whether this node is Raft leader and has passed its Barrier.
+func (o *Observation) leads() bool { return o.Raft.State == cluster.RaftLeader && o.Barrier }
+
+// holds says whether the key names this node, unreleased, in the term of a live lease.
+func (o *Observation) holds() bool {
+	k := o.View.Key
+	return k.Holder == o.Self && !k.Released && o.LeaseState == LeaseLive && o.Lease.Term == k.Term &&
+		o.Lease.Live(k.Lease, o.Now)
+}
+
+// acquiring says whether this node acquired the key and waits for its first quorum of answers.
+func (o *Observation) acquiring() bool {
+	k := o.View.Key
+	return k.Holder == o.Self && !k.Released && o.LeaseState == LeaseFresh && o.Lease.Term == k.Term
+}
+
+// me is this node's present life, as its own disk has it.
+func (o *Observation) me() (cluster.Member, bool) {
+	inc := o.Local.Postgres.Incarnation
+	return cluster.Member{Node: o.Self, Incarnation: inc}, inc != ""
+}
+
+// retryAfter says when a failed action may be tried again; zero: now.
+func (o *Observation) retryAfter(a Action) cluster.Instant {
+	if t := o.Retry[a]; o.Now.Before(t) {
+		return t
+	}
+	return 0
+}

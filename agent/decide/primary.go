@@ -1,0 +1,170 @@
+package decide
+
+import (
+	"fmt"
+	"time"
+
+	"pgquorum/cluster"
+)
+
+// holder holds the duties of the node that the key names, while its lease is alive: be the primary of the key's
+// timeline, keep the sync rules, answer requests.
+func holder(o *Observation) (Decision, bool) {
+	k := o.View.Key
+	if k.Holder != o.Self || k.Released || !(o.holds() || o.acquiring()) {
+		return Decision{}, false
+	}
+	if o.acquiring() {
+		return Decision{Action: Wait, Reason: ReasonLeaseNotOver, Detail: "the first quorum of answers in this term", Wake: o.Now.Add(o.Heartbeat / 10)}, true
+	}
+	p := o.Local.Postgres
+	switch {
+	case p.State == cluster.PostgresRunning && p.Role == cluster.RolePrimary:
+		return primary(o)
+	case p.State == cluster.PostgresRunning && p.Role == cluster.RoleStandby:
+		return promote(o)
+	case p.State == cluster.PostgresStopped:
+		return revive(o)
+	case p.State == cluster.PostgresHung:
+		return handOver(o, ReasonHung)
+	}
+	return Decision{}, false
+}
+
+// primary keeps a running primary.
+func primary(o *Observation) (Decision, bool) {
+	k := o.View.Key
+	if o.Local.Postgres.Timeline != k.Timeline { // F2
+		return Decision{Action: Fence, Reason: ReasonWrongTimeline, Term: k.Term,
+			Detail: fmt.Sprintf("on timeline %d, allotted %d", o.Local.Postgres.Timeline, k.Timeline)}, true
+	}
+	if higher := higherPromise(o); higher > k.Term && o.leads() { // G1
+		return acquireInPlace(o, higher), true
+	}
+	if o.Request != nil && (o.Request.Leader == o.Self || o.Request.Leaving) && o.leads() {
+		return Decision{Action: Switchover, Reason: ReasonRequested, Node: o.Request.Candidate}, true
+	}
+	if d, ok := register(o); ok {
+		return d, true
+	}
+	if o.View.Forks[k.Timeline].LSN == 0 && o.View.Forks[k.Timeline].Parent != 0 && o.leads() { // F1
+		return Decision{Action: RecordFork, Reason: ReasonForkUnrecorded}, true
+	}
+	return rules(o)
+}
+
+// promote makes the allotted timeline from the standby that acquired the key (K7, I1).
+func promote(o *Observation) (Decision, bool) {
+	k := o.View.Key
+	fork := o.View.Forks[k.Timeline]
+	if fork.Term != k.Term || fork.Node != o.Self { // acquired in place, but it is no primary any more
+		return handOver(o, ReasonCrashed)
+	}
+	return Decision{Action: Promote, Reason: ReasonKeyHeld, Term: k.Term}, true
+}
+
+// revive decides for a Postgres that is gone while the lease is alive (C3): if standbys hold everything and one is
+// ready, hand over at once; else restart in place. A directory that is not on the key's timeline yet was on its way to
+// being promoted: it starts as a standby and is promoted then. The first start of a new cluster is a start in place.
+func revive(o *Observation) (Decision, bool) {
+	k, p := o.View.Key, o.Local.Postgres
+	if p.Data != cluster.DataOurs {
+		return handOver(o, ReasonNoData)
+	}
+	if p.Timeline != k.Timeline {
+		return Decision{Action: StartStandby, Reason: ReasonStopped}, true
+	}
+	if ready := readyStandby(o); ready != "" {
+		return Decision{Action: HandOver, Reason: ReasonStandbyReady, Node: ready, Term: k.Term}, true
+	}
+	if o.Failures[StartPrimary] >= MaxStarts || higherPosition(o) {
+		return handOver(o, ReasonCrashed)
+	}
+	return Decision{Action: StartPrimary, Reason: ReasonNoStandby, Term: k.Term}, true
+}
+
+// MaxStarts is how often a restart in place is tried before the key is given up.
+const MaxStarts = 2
+
+// higherPosition says whether a reachable node has more WAL of the key's timeline than this disk (C3): the disk has
+// lost what it had confirmed.
+func higherPosition(o *Observation) bool {
+	for name := range o.Peers {
+		p := o.Peers[name].Status.Position
+		if reachable(o, name) && o.Position.Known() && p.Timeline == o.Position.Timeline && p.LSN > o.Position.LSN {
+			return true
+		}
+	}
+	return false
+}
+
+// handOver gives the key up, whether or not another is known to be ready: this node cannot serve.
+func handOver(o *Observation, why Reason) (Decision, bool) {
+	return Decision{Action: HandOver, Reason: why, Node: readyStandby(o), Term: o.View.Key.Term}, true
+}
+
+// readyStandby names a standby that could take over now, if enough standbys of every recorded rule have answered of
+// late for the take-over to find a majority of promises (C1 a).
+func readyStandby(o *Observation) cluster.NodeID {
+	var ready cluster.NodeID
+	for _, name := range o.View.Names() {
+		if name != o.Self && reachable(o, name) && mayTake(o, name) {
+			ready = name
+			break
+		}
+	}
+	for _, r := range o.View.Rules {
+		in := 0
+		for _, s := range r.Standbys {
+			if reachable(o, s.Node) && o.View.Nodes[s.Node].Incarnation == s.Incarnation {
+				in++
+			}
+		}
+		if r.K == 0 || in < len(r.Standbys)-r.K+1 {
+			return ""
+		}
+	}
+	return ready
+}
+
+// ReachableFor is how old a peer's last answer may be for it to be counted on without asking again.
+const ReachableFor = 3 * time.Second
+
+// reachable says whether a peer answered its last status call, of late, and runs a standby.
+func reachable(o *Observation, name cluster.NodeID) bool {
+	p, ok := o.Peers[name]
+	return ok && !p.At.IsZero() && p.Err == "" && o.Now.Sub(p.At) <= ReachableFor &&
+		p.Status.Postgres.State == cluster.PostgresRunning && p.Status.Postgres.Role == cluster.RoleStandby
+}
+
+func mayTake(o *Observation, name cluster.NodeID) bool {
+	for _, v := range o.Raft.Voters {
+		if v == name {
+			return !o.View.Nodes[name].Tags.NoFailover && o.Peers[name].Status.CanPromote == ""
+		}
+	}
+	return false
+}
+
+// higherPromise is the highest term that any node is known to have promised.
+func higherPromise(o *Observation) cluster.Term {
+	top := o.Promised
+	for _, p := range o.Peers {
+		top = max(top, p.Status.Promised)
+	}
+	return top
+}
+
+// acquireInPlace commits a new term for the same primary on the same timeline (K3, G1): standbys that promised a
+// higher term may then follow it again. The primary itself has everything, and its lease shows that no other has
+// acquired since, so no promises are needed.
+func acquireInPlace(o *Observation, promised cluster.Term) Decision {
+	cur, _ := o.View.Current()
+	k := o.View.Key
+	return Decision{Action: Acquire, Reason: ReasonHigherPromise, Term: k.Term + 1,
+		Detail: fmt.Sprintf("term %d was promised", promised),
+		Acquire: cluster.AcquireLeader{
+			Node: o.Self, ExpectTerm: k.Term, RulesVersion: o.View.RulesVersion, Member: k.Member, InPlace: true,
+			Parent: k.Timeline, Lease: o.Lease0, Standbys: cur.Standbys, K: cur.K, Mode: cur.Mode,
+		}}
+}

@@ -1,0 +1,168 @@
+package decide
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"pgquorum/cluster"
+)
+
+// standby holds the duties of every node that the key does not name: have data, run read-only, stream from the holder,
+// rewind or clone when its WAL does not lead there (DESIGN section 5). It never promotes.
+func standby(o *Observation) (Decision, bool) {
+	k := o.View.Key
+	if k.Holder == o.Self && !k.Released && (o.holds() || o.acquiring()) {
+		return Decision{}, false
+	}
+	if o.Refused != "" {
+		return Decision{Action: Wait, Reason: ReasonForeignData, Detail: o.Refused}, true
+	}
+	if o.View.SystemID == "" {
+		return Decision{}, false // bootstrap is the leader's business
+	}
+	if d, ok := register(o); ok {
+		return d, true
+	}
+	switch o.Local.Postgres.Data {
+	case cluster.DataAbsent:
+		return noData(o)
+	case cluster.DataRewinding:
+		return rewindAgain(o)
+	case cluster.DataUnclaimed:
+		return Decision{Action: ClaimData, Reason: ReasonNotRegistered}, true
+	case cluster.DataOurs:
+		return withData(o)
+	}
+	return Decision{Action: Wait, Reason: ReasonForeignData, Detail: o.Local.Postgres.DataDetail}, true
+}
+
+// noData clones, once the life that this node had before (if any) counts in no rule.
+func noData(o *Observation) (Decision, bool) {
+	if inRule(o, o.View.Nodes[o.Self]) {
+		return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node's lost data out of the rules first"}, true
+	}
+	src, why := source(o)
+	if src == "" {
+		return Decision{Action: Wait, Reason: ReasonNoData, Detail: why}, true
+	}
+	return Decision{Action: Clone, Reason: ReasonNoData, Source: src, Term: o.View.Key.Term}, true
+}
+
+// rewindAgain repeats a rewind that broke off: until it ends the directory has no incarnation (V5).
+func rewindAgain(o *Observation) (Decision, bool) {
+	src, why := source(o)
+	if src == "" {
+		return Decision{Action: Wait, Reason: ReasonRewindBroken, Detail: why}, true
+	}
+	return Decision{Action: Rewind, Reason: ReasonRewindBroken, Source: src, Term: o.View.Key.Term}, true
+}
+
+// withData follows the key's holder where it can, and else runs read-only, without a source.
+func withData(o *Observation) (Decision, bool) {
+	p := o.Local.Postgres
+	src, why := source(o)
+	relation := cluster.Unknown
+	if src != "" && o.Position.Known() {
+		relation = o.View.Forks.Relate(o.Position, o.View.Key.Timeline)
+	}
+	if relation == cluster.Diverged {
+		return leaveHistory(o, src)
+	}
+	if src != "" && relation == cluster.Unknown {
+		why = "the fork of the key's timeline is not recorded yet"
+		src = ""
+	}
+	switch p.State {
+	case cluster.PostgresStopped:
+		return Decision{Action: StartStandby, Reason: ReasonStopped, Source: src, Term: o.View.Key.Term, Detail: why}, true
+	case cluster.PostgresRunning:
+		return streaming(o, src, why)
+	}
+	return Decision{}, false
+}
+
+// streaming keeps a running standby on the right source.
+func streaming(o *Observation, src cluster.NodeID, why string) (Decision, bool) {
+	p := o.Local.Postgres
+	if p.Role != cluster.RoleStandby {
+		return Decision{}, false
+	}
+	if src == "" {
+		return Decision{Action: Wait, Reason: ReasonSource, Detail: why}, true // a promise has cut it already; without one it keeps what it has
+	}
+	if p.Source != src || p.SourceTerm != o.View.Key.Term {
+		return Decision{Action: Follow, Reason: ReasonSource, Source: src, Term: o.View.Key.Term}, true
+	}
+	if !o.StreamLostSince.IsZero() && o.Now.Sub(o.StreamLostSince) > StreamPatience && p.SourceLacksWAL {
+		return replace(o, src)
+	}
+	return Decision{}, false
+}
+
+// StreamPatience is how long a standby tries to stream before it asks whether the source still has the WAL it needs.
+const StreamPatience = 10 * time.Second
+
+// leaveHistory gives up WAL that the key's timeline does not have: stop first, then out of the rules, then rewind.
+func leaveHistory(o *Observation, src cluster.NodeID) (Decision, bool) {
+	if inRule(o, o.View.Nodes[o.Self]) {
+		return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node out of the rules before its rewind"}, true
+	}
+	if o.Local.Postgres.State != cluster.PostgresStopped {
+		return Decision{Action: StopPostgres, Reason: ReasonDiverged, Detail: o.whereDiverged()}, true
+	}
+	return Decision{Action: Rewind, Reason: ReasonDiverged, Source: src, Term: o.View.Key.Term, Detail: o.whereDiverged()}, true
+}
+
+// replace clones anew beside the old directory (B4), when streaming cannot go on.
+func replace(o *Observation, src cluster.NodeID) (Decision, bool) {
+	if inRule(o, o.View.Nodes[o.Self]) {
+		return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node out of the rules before it is cloned"}, true
+	}
+	if o.Local.Postgres.State != cluster.PostgresStopped {
+		return Decision{Action: StopPostgres, Reason: ReasonNotStreaming}, true
+	}
+	return Decision{Action: Clone, Reason: ReasonNotStreaming, Source: src, Term: o.View.Key.Term}, true
+}
+
+// source is whom to stream from: the key's holder, once it is primary in the key's term, and unless a promise forbids
+// it (V1). why says what is missing.
+func source(o *Observation) (src cluster.NodeID, why string) {
+	k := o.View.Key
+	switch {
+	case k.Holder == "" || k.Holder == o.Self:
+		return "", "no other node holds the key"
+	case k.Released:
+		return "", fmt.Sprintf("%s has released the key of term %d", k.Holder, k.Term)
+	case o.Promised > k.Term:
+		return "", fmt.Sprintf("promised term %d, the key is in term %d", o.Promised, k.Term)
+	}
+	return k.Holder, ""
+}
+
+// inRule says whether the life that the registry has for this node counts in any recorded rule: as a standby, or as
+// the primary whose data C1 (b) relies on. Older rules go as soon as the new primary's is settled (S4).
+func inRule(o *Observation, n cluster.Node) bool {
+	m, ok := n.Member()
+	if !ok {
+		return false
+	}
+	return slices.ContainsFunc(o.View.Rules, func(r cluster.SyncRule) bool { return r.Has(m) || r.Primary == m })
+}
+
+// WantsOut is the life that this node asks the holder to take out of the rules: its WAL will be rewound, its directory
+// replaced, or its data is gone (V5), or it is about to stop in good order (S8).
+func WantsOut(o *Observation) cluster.Incarnation {
+	n := o.View.Nodes[o.Self]
+	d, _ := standby(o)
+	if d.Reason == ReasonInRule || o.Request != nil && o.Request.Leaving && o.View.Key.Holder != o.Self {
+		return n.Incarnation
+	}
+	return ""
+}
+
+func (o *Observation) whereDiverged() string {
+	fork := o.View.Forks[o.View.Key.Timeline]
+	return fmt.Sprintf("own WAL ends at %s on timeline %d; timeline %d left timeline %d at %s",
+		o.Position.LSN, o.Position.Timeline, fork.Timeline, fork.Parent, fork.LSN)
+}

@@ -1,0 +1,233 @@
+package decide
+
+import (
+	"slices"
+	"time"
+
+	"pgquorum/cluster"
+)
+
+// RuleChange is a wanted sync rule. Every change to it goes the one joint path of S2, with all four steps: the two
+// short cuts that S2 allows save a millisecond and are not taken.
+type RuleChange struct {
+	Standbys []cluster.Member
+	K        int
+	Mode     cluster.SyncMode
+}
+
+// LowerAfter is how long fewer than k of S must be unable to confirm before k is lowered (S5).
+const LowerAfter = 3 * time.Second
+
+// DataNodes is D of S1: registered voters with data that may be promoted and stream directly.
+func DataNodes(v *cluster.View, voters []cluster.NodeID) []cluster.Member {
+	var d []cluster.Member
+	for _, name := range v.Names() {
+		n := v.Nodes[name]
+		m, hasData := n.Member()
+		if hasData && slices.Contains(voters, name) && !n.Tags.NoFailover && !n.Tags.NoSync {
+			d = append(d, m)
+		}
+	}
+	return d
+}
+
+// KFull is k_full of S1 for |D| data nodes and N voters: min(n, max(floor(|D|/2), f)), f = N-q. The operator's
+// synchronous_node_count can raise it, not lower it.
+func KFull(d, voters, nodeCount int) int {
+	n := max(d-1, 0)
+	f := voters - cluster.Quorum(voters)
+	return min(n, max(d/2, f, nodeCount))
+}
+
+// WantedRule is the rule that the holder should have now: the standbys that stream, those that already count, less
+// those that asked to leave, with k as high as they allow (S1), and lowered only by S5.
+func WantedRule(o *Observation) RuleChange {
+	d := DataNodes(o.View, o.Raft.Voters)
+	cur, _ := o.View.Current()
+	mode := o.View.Config.SynchronousMode
+	if mode == cluster.SyncOff {
+		return RuleChange{Mode: mode}
+	}
+	full := KFull(len(d), len(o.Raft.Voters), o.View.Config.SynchronousNodeCount)
+	var s, leaving []cluster.Member
+	for _, m := range d {
+		switch {
+		case m.Node == o.Self:
+		case wantsOut(o, m) && cur.Has(m):
+			leaving = append(leaving, m)
+		case !wantsOut(o, m) && (streams(o, m) || cur.Has(m)):
+			s = append(s, m)
+		}
+	}
+	k := min(full, len(s))
+	if lower, may := lowered(o, len(d), s, min(full, len(s)+len(leaving))); may {
+		k = min(lower, len(s))
+	} else if k < min(full, cur.K) { // only S5 lowers k: until it may, nobody leaves
+		s = append(s, leaving...)
+		k = min(full, len(s))
+	}
+	if mode == cluster.SyncOn {
+		s = named(o, cur, s, k)
+	}
+	cluster.SortMembers(s)
+	return RuleChange{Standbys: s, K: k, Mode: mode}
+}
+
+// lowered is S5: with fewer than k of S able to confirm for LowerAfter, k goes down to what can, not below 1 if there
+// are three data nodes or more, to 0 if there are two; never in strict mode. A rule lowered before stays so until
+// enough stream again.
+func lowered(o *Observation, d int, s []cluster.Member, k int) (int, bool) {
+	if o.View.Config.SynchronousModeStrict || k == 0 {
+		return 0, false
+	}
+	able := 0
+	for _, m := range s {
+		if streams(o, m) {
+			able++
+		}
+	}
+	cur, _ := o.View.Current()
+	lasted := !o.StandbyLackingSince.IsZero() && o.Now.Sub(o.StandbyLackingSince) >= LowerAfter
+	if able >= k || !lasted && cur.K >= k {
+		return 0, false
+	}
+	floor := 1
+	if d <= 2 {
+		floor = 0
+	}
+	if !lasted { // lowered before: no higher than what can confirm, no lower than it stands
+		return max(min(able, k), cur.K), cur.K < k
+	}
+	return max(able, floor), true
+}
+
+// named picks exactly k members for the mode on (S7): those that count already first.
+func named(o *Observation, cur cluster.SyncRule, s []cluster.Member, k int) []cluster.Member {
+	ordered := slices.Clone(s)
+	slices.SortStableFunc(ordered, func(a, b cluster.Member) int {
+		return rank(o, cur, a) - rank(o, cur, b)
+	})
+	return ordered[:k]
+}
+
+func rank(o *Observation, cur cluster.SyncRule, m cluster.Member) int {
+	switch {
+	case streams(o, m) && cur.Has(m):
+		return 0
+	case streams(o, m):
+		return 1
+	case cur.Has(m):
+		return 2
+	}
+	return 3
+}
+
+// streams says whether the member's walsender streams to it, judged by its reply age (S8).
+func streams(o *Observation, m cluster.Member) bool {
+	return slices.ContainsFunc(o.Local.Postgres.Replication, func(w cluster.WalSender) bool {
+		return w.AppName == m.AppName() && w.State == "streaming" && w.ReplyAge <= ReplyLimit
+	})
+}
+
+// ReplyLimit is two wal_receiver_status_interval, which pgquorum sets to 1 s (S8).
+const ReplyLimit = 2 * time.Second
+
+// wantsOut says whether the member's node has asked to be taken out of the rules: it is about to rewind, to be cloned
+// or to stop (V5, S8), or its data is gone.
+func wantsOut(o *Observation, m cluster.Member) bool {
+	p, known := o.Peers[m.Node]
+	return known && !p.At.IsZero() && p.Status.WantsOut == m.Incarnation
+}
+
+// Unable says whether fewer than k of the newest rule's standbys stream, so that commits wait (S5).
+func Unable(o *Observation) bool {
+	cur, ok := o.View.Current()
+	if !ok {
+		return false
+	}
+	able := 0
+	for _, m := range cur.Standbys {
+		if streams(o, m) {
+			able++
+		}
+	}
+	return able < cur.K
+}
+
+// rules are the holder's duties towards the sync rules: one change at a time, the older ones settled first (G3), but
+// that k may be lowered (S5) when the newest rule cannot be settled for want of standbys.
+func rules(o *Observation) (Decision, bool) {
+	cur, ok := o.View.Current()
+	if !ok || !o.leads() {
+		return Decision{}, false
+	}
+	want := WantedRule(o)
+	differs := cur.K != want.K || cur.Mode != want.Mode || !slices.Equal(cur.Standbys, want.Standbys)
+	settled := len(o.View.Rules) == 1 && o.RuleProven
+	switch {
+	case differs && (settled || want.K < cur.K):
+		return Decision{Action: ChangeRule, Reason: ReasonRuleDiffers, Rule: want}, true
+	case !settled && o.retryAfter(SettleRule).IsZero():
+		return Decision{Action: SettleRule, Reason: ReasonRuleUnsettled}, true
+	}
+	return Decision{}, false
+}
+
+// AcquireRule is the rule that an acquisition by candidate adds (K7): the promised members that can follow it without
+// a rewind; if those are fewer than k_full, the data nodes that have not promised as well, so that taking over never
+// lowers k by itself (S5 does, later, and says so). A member that must rewind first counts only when there is no
+// other: as long as it counts it may not rewind (V5).
+func AcquireRule(o *Observation, candidate cluster.NodeID, q map[cluster.NodeID]cluster.Promise) RuleChange {
+	mode := o.View.Config.SynchronousMode
+	if mode == cluster.SyncOff {
+		return RuleChange{Mode: mode}
+	}
+	d := DataNodes(o.View, o.Raft.Voters)
+	full := KFull(len(d), len(o.Raft.Voters), o.View.Config.SynchronousNodeCount)
+	var ready, silent, diverged []cluster.Member
+	for _, m := range d {
+		p, promised := q[m.Node]
+		switch {
+		case m.Node == candidate:
+		case !promised || p.Member != m:
+			silent = append(silent, m)
+		case followsWithoutRewind(o.View.Forks, p.Position, q[candidate].Position):
+			ready = append(ready, m)
+		default:
+			diverged = append(diverged, m)
+		}
+	}
+	s := ready
+	if len(s) < full {
+		s = append(s, silent...)
+	}
+	if len(s) == 0 && full > 0 {
+		s = diverged
+	}
+	k := min(full, len(s))
+	if mode == cluster.SyncOn {
+		s = s[:k]
+	}
+	cluster.SortMembers(s)
+	return RuleChange{Standbys: s, K: k, Mode: mode}
+}
+
+func followsWithoutRewind(f cluster.Forks, p, candidate cluster.Position) bool {
+	return f.Relate(p, candidate.Timeline) == cluster.Prefix && f.Compare(p, candidate) <= 0
+}
+
+// StandbyList is the list that a data node runs with while it is no primary (S3): never empty once another member is
+// known, so that the checkpointer's flag is set long before a promotion needs it.
+func StandbyList(o *Observation) RuleChange {
+	mode := o.View.Config.SynchronousMode
+	if mode == cluster.SyncOff {
+		return RuleChange{Mode: mode}
+	}
+	d := DataNodes(o.View, o.Raft.Voters)
+	s := slices.DeleteFunc(d, func(m cluster.Member) bool { return m.Node == o.Self })
+	k := min(max(1, KFull(len(s)+1, len(o.Raft.Voters), o.View.Config.SynchronousNodeCount)), len(s))
+	if mode == cluster.SyncOn {
+		s = s[:k]
+	}
+	return RuleChange{Standbys: s, K: k, Mode: mode}
+}

@@ -1,0 +1,157 @@
+package decide
+
+import (
+	"fmt"
+	"time"
+
+	"pgquorum/cluster"
+)
+
+// MaxHandbacks bounds the hand-backs of leadership to one holder in one term (K3).
+const MaxHandbacks = 2
+
+// takeOver is section 5 of the protocol, step by step, for a Raft leader that is not covered by a live lease. Each call
+// looks at what has been gathered and names the next step, so that any step can be tried again.
+func takeOver(o *Observation) (Decision, bool) {
+	if o.Raft.State != cluster.RaftLeader || o.holds() || o.acquiring() {
+		return Decision{}, false
+	}
+	if !o.Barrier { // K1
+		return Decision{Action: Barrier, Reason: ReasonNewLeader}, true
+	}
+	if o.TakeOver.AskedAt.IsZero() { // K2
+		return Decision{Action: AskStatus, Reason: ReasonHolderUnknown}, true
+	}
+	if o.View.Key.Term == 0 || o.View.SystemID == "" {
+		return bootstrap(o)
+	}
+	if d, ok := handBack(o); ok { // K3
+		return d, true
+	}
+	if o.TakeOver.PromisedAt.IsZero() { // K4
+		return Decision{Action: AskPromises, Reason: ReasonPromises, Term: o.TakeOver.Term}, true
+	}
+	if !leaseOver(o) { // K5
+		return again(o, Decision{Action: Wait, Reason: ReasonLeaseNotOver,
+			Detail: fmt.Sprintf("lease of %s in term %d, %v at most", o.View.Key.Holder, o.View.Key.Term, waitLeft(o).Round(time.Millisecond))}), true
+	}
+	return choose(o), true
+}
+
+// handBack is K3: the holder lives under a lease that outlives a transfer. Twice in a term; after that the take-over
+// goes on, so that a holder that cannot keep leadership does not keep the cluster waiting.
+func handBack(o *Observation) (Decision, bool) {
+	k := o.View.Key
+	if k.Holder == o.Self || k.Released || o.View.Handbacks >= MaxHandbacks {
+		return Decision{}, false
+	}
+	s, answered := o.TakeOver.Statuses[k.Holder]
+	if !answered || s.LeaseTerm != k.Term || s.Lease <= transferTime(o) || s.Promised > k.Term || !s.Guard.Alive {
+		return Decision{}, false
+	}
+	return Decision{Action: HandBack, Reason: ReasonHolderWell, Node: k.Holder, Term: k.Term}, true
+}
+
+// transferTime is what a transfer of leadership and the first answers under it may take: two heartbeat intervals.
+func transferTime(o *Observation) time.Duration { return o.Heartbeat / 5 }
+
+// leaseOver is K5: released, fenced, attested, or waited for. The extended lease (L8) and the open lease of a pause
+// (B3) are never over by themselves.
+func leaseOver(o *Observation) bool {
+	k := o.View.Key
+	t := o.TakeOver
+	switch {
+	case o.View.Extension != nil && o.View.Extension.Term == k.Term, o.View.Pause != nil && o.View.Pause.Term == k.Term:
+		return false
+	case k.Released, holderFenced(o):
+		return true
+	case cluster.LeaseSurelyOver(k.Lease.Wait(), o.Raft.Term, k.Holder, o.Voters, t.Attests):
+		return true
+	}
+	return waitLeft(o) <= 0
+}
+
+// holderFenced says whether the holder itself has promised: a holder promises only after its guard answered fenced.
+func holderFenced(o *Observation) bool {
+	p, ok := o.TakeOver.Promises[o.View.Key.Holder]
+	return ok && p.Fenced && p.Term == o.TakeOver.Term
+}
+
+// waitLeft is what remains of W since the Barrier of this Raft term. A ledger that began later in the term, after this
+// node's own acquisition, has no such moment: its own lease ends by release or fence only.
+func waitLeft(o *Observation) time.Duration {
+	if o.TakeOver.BarrierAt.IsZero() {
+		return o.View.Key.Lease.Wait()
+	}
+	return o.TakeOver.BarrierAt.Add(o.View.Key.Lease.Wait()).Sub(o.Now)
+}
+
+// choose is K6 and K7.
+func choose(o *Observation) Decision {
+	c := Choose(o)
+	switch {
+	case c.Node == "":
+		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: c.Missing})
+	case c.CatchUp != "":
+		return Decision{Action: CatchUp, Reason: ReasonBehind, Node: c.Node, Source: c.CatchUp, Term: o.TakeOver.Term}
+	case c.Node != o.Self && o.TakeOver.Hops < len(o.Raft.Voters)+1:
+		return Decision{Action: Transfer, Reason: ReasonBetterCandidate, Node: c.Node, Term: o.TakeOver.Term}
+	case c.Node != o.Self && Ineligible(o, o.Self) != "":
+		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: fmt.Sprintf("%s is the candidate, but leadership came back %d times", c.Node, o.TakeOver.Hops)})
+	}
+	return acquire(o)
+}
+
+// acquire is K7. A candidate that leadership keeps coming back to takes over itself if it, too, is good enough.
+func acquire(o *Observation) Decision {
+	q := Valid(o.View, o.TakeOver.Term, o.TakeOver.Promises)
+	m, _ := Satisfied(o.View, q)
+	mine, promised := q[o.Self]
+	if !promised || o.View.Forks.Compare(mine.Position, m) < 0 || Ineligible(o, o.Self) != "" {
+		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: "this node does not satisfy the recorded rules itself"})
+	}
+	rule := AcquireRule(o, o.Self, q)
+	seen := o.Local.SeenMax
+	for _, s := range o.TakeOver.Statuses {
+		seen = max(seen, s.SeenMax)
+	}
+	return Decision{Action: Acquire, Reason: ReasonBestCandidate, Term: o.TakeOver.Term, Acquire: cluster.AcquireLeader{
+		Node: o.Self, ExpectTerm: o.View.Key.Term, RulesVersion: o.View.RulesVersion, Member: mine.Member,
+		Parent: mine.Position.Timeline, SeenMax: seen, Lease: o.Lease0,
+		Standbys: rule.Standbys, K: rule.K, Mode: rule.Mode,
+	}}
+}
+
+// again asks anew for what is missing once a quarter of the heartbeat timeout has passed since the last round.
+func again(o *Observation, wait Decision) Decision {
+	next := max(o.TakeOver.AskedAt, o.TakeOver.PromisedAt).Add(o.Heartbeat / 4)
+	if o.Now.Before(next) {
+		wait.Wake = next
+		if left := waitLeft(o); wait.Reason == ReasonLeaseNotOver && left > 0 {
+			wait.Wake = min(next, o.Now.Add(left))
+		}
+		return wait
+	}
+	return Decision{Action: AskPromises, Reason: wait.Reason, Detail: wait.Detail, Term: o.TakeOver.Term}
+}
+
+// MayPromise says why a node refuses a promise for term to a taker that leads in raftTerm; empty: it may. The promise
+// itself is checked again where it is made durable (V1).
+func MayPromise(o *Observation, term cluster.Term, raftTerm uint64) string {
+	switch {
+	case raftTerm < o.Raft.Term:
+		return fmt.Sprintf("asked in raft term %d, this node is in %d", raftTerm, o.Raft.Term)
+	case term <= o.View.Key.Term:
+		return fmt.Sprintf("asked for term %d, the key is in term %d already", term, o.View.Key.Term)
+	case o.Promised > term:
+		return fmt.Sprintf("promised term %d already", o.Promised)
+	case o.holds() && term > o.View.Key.Term:
+		return fmt.Sprintf("this node holds the key under a live lease of term %d", o.View.Key.Term)
+	case o.Refused != "":
+		return o.Refused
+	}
+	if _, ok := o.me(); !ok {
+		return fmt.Sprintf("data directory is %s: no incarnation, no promise", o.Local.Postgres.Data)
+	}
+	return ""
+}

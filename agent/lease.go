@@ -1,0 +1,182 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"pgquorum/agent/decide"
+	"pgquorum/cluster"
+)
+
+// keeper carries the lease from Raft's answers to the guard. It runs apart from the loop: nothing that the loop does
+// may delay it. It decides nothing: L1 gives the end, L2 says when answers count, the guard has the last word.
+type keeper struct {
+	self  cluster.NodeID
+	raft  Consensus
+	guard Guard
+	clock cluster.Clock
+	log   *slog.Logger
+	wake  func() // the loop: the state changed
+
+	poke chan struct{}
+
+	mu    sync.Mutex
+	state decide.LeaseState
+	lease cluster.Lease   // Term: held or being acquired; End: newest E
+	since cluster.Instant // answers to heartbeats sent before this do not count (L2)
+	over  cluster.Term    // leases of this term and below have ended for good (L2, G1)
+}
+
+func newKeeper(self cluster.NodeID, raft Consensus, guard Guard, clock cluster.Clock, log *slog.Logger, wake func()) *keeper {
+	return &keeper{self: self, raft: raft, guard: guard, clock: clock, log: log, wake: wake, poke: make(chan struct{}, 1)}
+}
+
+// answered is called for each counted heartbeat answer, and whenever something may have changed. It does not block.
+func (k *keeper) answered() {
+	select {
+	case k.poke <- struct{}{}:
+	default:
+	}
+}
+
+// run renews until ctx ends. The timer catches the fence point when no answer comes any more.
+func (k *keeper) run(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.poke:
+		case <-timer.C:
+		}
+		k.renew(ctx)
+		timer.Reset(k.untilFence())
+	}
+}
+
+// acquired starts the lease of a term that this node has just committed in Raft term r (L2). Answers count from now on.
+func (k *keeper) acquired(term cluster.Term, r uint64) {
+	k.mu.Lock()
+	k.state, k.lease, k.since = decide.LeaseFresh, cluster.Lease{Term: term, RaftTerm: r}, k.clock()
+	k.over = max(k.over, term-1)
+	k.mu.Unlock()
+	k.answered()
+}
+
+// continues takes up the lease that a guard still holds for a restarted agent (L9). L2 applies to what renews it.
+func (k *keeper) continues(term cluster.Term, end cluster.Instant) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.state, k.lease, k.since = decide.LeaseLive, cluster.Lease{Term: term, End: end}, 0
+}
+
+// end gives the lease up, for good.
+func (k *keeper) end(term cluster.Term) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.over = max(k.over, term)
+	if k.lease.Term <= term {
+		k.state, k.lease = decide.LeaseNone, cluster.Lease{}
+	}
+}
+
+// now gives the lease and its state.
+func (k *keeper) current() (cluster.Lease, decide.LeaseState) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.lease, k.state
+}
+
+// renew is one step: end what has ended, count what counts, tell the guard.
+func (k *keeper) renew(ctx context.Context) {
+	view, now := k.raft.View(), k.clock()
+	k.mu.Lock()
+	lease, state, since := k.lease, k.state, k.since
+	k.mu.Unlock()
+	if state == decide.LeaseNone {
+		return
+	}
+	if why := k.ended(view, lease, state, now); why != "" {
+		k.finish(lease.Term, why)
+		return
+	}
+	if view.Key.Holder != k.self || view.Key.Term != lease.Term { // not applied here yet
+		return
+	}
+	r, end, ok := k.raft.LeaseEnd(view.Key.Lease.TTL)
+	if !ok || k.raft.BarrierTerm() != r { // L2: only after a Barrier of R
+		return
+	}
+	if r != lease.RaftTerm { // leadership came back to the holder: answers of the new R count from now on
+		k.mu.Lock()
+		k.lease.RaftTerm, k.since = r, now
+		k.mu.Unlock()
+		return
+	}
+	if end.Add(-view.Key.Lease.TTL).Before(since) {
+		return
+	}
+	k.extend(ctx, cluster.Lease{Term: lease.Term, RaftTerm: r, End: end}, view.Key.Lease)
+}
+
+// ended says why the lease has ended: its fence point has passed, the key has moved on, or leadership was lost before
+// the first quorum of answers.
+func (k *keeper) ended(view *cluster.View, lease cluster.Lease, state decide.LeaseState, now cluster.Instant) string {
+	switch {
+	case view.Key.Term > lease.Term:
+		return "the key has moved on"
+	case view.Key.Term == lease.Term && (view.Key.Holder != k.self || view.Key.Released):
+		return "the key is released or names another node"
+	case state == decide.LeaseLive && !lease.Live(view.Key.Lease, now):
+		return "no quorum has answered in time"
+	case state == decide.LeaseFresh && k.raft.Status().Term > lease.RaftTerm:
+		return "leadership was lost before the first quorum of answers"
+	}
+	return ""
+}
+
+// extend tells the guard first, and counts on the new end only when the guard has taken it (U2).
+func (k *keeper) extend(ctx context.Context, l cluster.Lease, p cluster.LeaseParams) {
+	_, before := k.current()
+	ctx, cancel := context.WithTimeout(ctx, p.TTL)
+	defer cancel()
+	err := k.guard.Lease(ctx, l, p)
+	k.mu.Lock()
+	if k.lease.Term != l.Term || k.over >= l.Term {
+		k.mu.Unlock()
+		return
+	}
+	if err != nil {
+		k.mu.Unlock()
+		if !errors.Is(err, context.Canceled) {
+			k.finish(l.Term, "the guard did not take it: "+err.Error())
+		}
+		return
+	}
+	k.state, k.lease = decide.LeaseLive, l
+	k.mu.Unlock()
+	if before == decide.LeaseFresh {
+		k.wake()
+	}
+}
+
+// finish marks the term's lease as over and wakes the loop.
+func (k *keeper) finish(term cluster.Term, why string) {
+	k.end(term)
+	k.log.Info("lease ended", "term", term, "reason", why)
+	k.wake()
+}
+
+// untilFence is the time until the fence point, an hour when there is none.
+func (k *keeper) untilFence() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.state != decide.LeaseLive {
+		return time.Hour
+	}
+	return max(time.Millisecond, k.lease.FencePoint(k.raft.View().Key.Lease).Sub(k.clock())+time.Millisecond)
+}

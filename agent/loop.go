@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"pgquorum/agent/decide"
+	"pgquorum/cluster"
+)
+
+// loop goes round the circle until ctx ends: observe, decide, act. An action that did something is followed by the
+// next turn at once; else the loop sleeps until an event, the decision's own wake time, or the tick.
+func (a *Agent) loop(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.wakeUp:
+		case <-timer.C:
+		}
+		for ctx.Err() == nil {
+			o := a.observe()
+			d := decide.Next(o)
+			a.publish(o)
+			a.note(ctx, o, d)
+			if d.Action == decide.None || d.Action == decide.Wait {
+				timer.Reset(a.sleep(o, d))
+				break
+			}
+			if !a.act(ctx, o, d) {
+				timer.Reset(a.sleep(o, d))
+				break
+			}
+		}
+	}
+}
+
+// sleep is how long nothing needs to be looked at: the safety net's tick at most.
+func (a *Agent) sleep(o *decide.Observation, d decide.Decision) time.Duration {
+	tick := min(time.Second, a.opt.Heartbeat)
+	if o.Now.Before(d.Wake) {
+		tick = min(tick, d.Wake.Sub(o.Now))
+	}
+	return max(tick, time.Millisecond)
+}
+
+// note logs a decision when it differs from the last, and keeps what the node asks of the holder.
+func (a *Agent) note(ctx context.Context, o *decide.Observation, d decide.Decision) {
+	wants := decide.WantsOut(o)
+	a.mu.Lock()
+	same := a.said.Action == d.Action && a.said.Reason == d.Reason && a.said.Detail == d.Detail && a.said.Node == d.Node
+	asked := wants != "" && wants != a.wantsOut
+	a.said, a.wantsOut = d, wants
+	a.phase = phaseOf(o, d)
+	a.mu.Unlock()
+	if asked && o.View.Key.Holder != "" && o.View.Key.Holder != a.opt.Self {
+		go a.nudgeHolder(context.WithoutCancel(ctx), o.View.Key.Holder)
+	}
+	if same || d.Action == decide.None {
+		return
+	}
+	a.log.InfoContext(ctx, "action chosen", "action", d.Action, "reason", d.Reason, "detail", d.Detail, "node", d.Node,
+		"source", d.Source, "term", o.View.Key.Term, "raft_term", o.Raft.Term, "raft", o.Raft.State, "position", o.Position.LSN.String())
+}
+
+// nudgeHolder makes the holder look at this node now rather than within a second.
+func (a *Agent) nudgeHolder(ctx context.Context, holder cluster.NodeID) {
+	ctx, cancel := context.WithTimeout(ctx, a.peers.deadline())
+	defer cancel()
+	if err := a.peers.call(ctx, holder, "/nudge", struct{}{}, nil); err != nil {
+		a.log.DebugContext(ctx, "holder not nudged", "reason", err)
+	}
+}
+
+// phaseOf says in words what the node is doing.
+func phaseOf(o *decide.Observation, d decide.Decision) string {
+	switch {
+	case o.Job.Action != "":
+		return fmt.Sprintf("%s: %s", o.Job.Action, o.Job.Reason)
+	case d.Action == decide.None && o.LeaseState == decide.LeaseLive:
+		return "holds the key"
+	case d.Action == decide.None:
+		return "following"
+	case d.Detail != "":
+		return fmt.Sprintf("%s: %s: %s", d.Action, d.Reason, d.Detail)
+	}
+	return fmt.Sprintf("%s: %s", d.Action, d.Reason)
+}
+
+// tried keeps the book of an action's outcome: growing pauses after failures, none after success.
+func (a *Agent) tried(ctx context.Context, d decide.Decision, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil {
+		delete(a.retry, d.Action)
+		delete(a.failures, d.Action)
+		return
+	}
+	n := a.failures[d.Action] + 1
+	pause := min(firstPause<<min(n-1, 8), longestPause)
+	a.failures[d.Action], a.retry[d.Action] = n, a.opt.Clock().Add(pause)
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	a.log.WarnContext(ctx, "action did not succeed", "action", d.Action, "reason", d.Reason, "tries", n, "pause", pause, "error", err)
+}
+
+// The pauses between tries of one action.
+const (
+	firstPause   = 50 * time.Millisecond
+	longestPause = 10 * time.Second
+)
+
+// listenToGuard turns the guard's events into wake-ups, after a fresh look.
+func (a *Agent) listenToGuard(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-a.opt.Guard.Events():
+			a.log.InfoContext(ctx, "guard event", "kind", e.Kind, "detail", e.Detail)
+			a.markPhase("noticed", e.At)
+			if e.Kind == GuardGone {
+				a.reviveGuard(ctx)
+			}
+			look, cancel := context.WithTimeout(ctx, a.opt.Heartbeat/4)
+			a.watch.refresh(look)
+			cancel()
+			a.Wake()
+		}
+	}
+}
+
+// reviveGuard is U5: without a guard the lease is over, whatever its time, and everything it ran is ended.
+func (a *Agent) reviveGuard(ctx context.Context) {
+	l, _ := a.keeper.current()
+	a.keeper.end(l.Term)
+	for ctx.Err() == nil {
+		err := a.opt.Guard.Revive(ctx)
+		if err == nil {
+			return
+		}
+		a.log.ErrorContext(ctx, "guard could not be started again", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}

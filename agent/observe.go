@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"pgquorum/agent/decide"
+	"pgquorum/cluster"
+)
+
+// observe gathers one observation from memory: what the watchers, Raft, the keeper and the peers last said.
+func (a *Agent) observe() *decide.Observation {
+	local := a.watch.latest()
+	lease, state := a.keeper.current()
+	raft := a.raft.Status()
+	o := &decide.Observation{
+		Now: a.opt.Clock(), Self: a.opt.Self, Node: a.opt.Node, View: a.raft.View(), Raft: raft,
+		Voters: a.raft.Configs(), Members: a.opt.Members,
+		Barrier: raft.State == cluster.RaftLeader && a.raft.BarrierTerm() == raft.Term,
+		Lease:   lease, LeaseState: state,
+		Local: a.localStatus(local), Position: local.position, Promised: a.pg.Promised(),
+		Peers: a.peers.views(), Heartbeat: a.opt.Heartbeat, Lease0: a.opt.Lease,
+		Job: a.jobs.current(), Retry: map[decide.Action]cluster.Instant{}, Failures: map[decide.Action]int{},
+		Refused: refused(local.postgres, a.raft.View()),
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.turnLedger(o)
+	o.TakeOver = copyLedger(a.ledger)
+	for k, v := range a.retry {
+		o.Retry[k] = v
+	}
+	for k, v := range a.failures {
+		o.Failures[k] = v
+	}
+	if a.request != nil {
+		o.Request = &decide.Request{SwitchoverRequest: a.request.SwitchoverRequest, Reason: a.request.reason, Leaving: a.stopping}
+	} else if a.inherited != nil {
+		o.Request = a.inherited
+	} else if a.stopping {
+		o.Request = &decide.Request{Reason: "the agent is stopping", Leaving: true}
+	}
+	cur, recorded := o.View.Current()
+	o.RuleProven = recorded && a.proven == provenRule{cur.ID, o.Local.Postgres.StartTime}
+	a.since(o)
+	return o
+}
+
+// turnLedger starts a new ledger when the Raft term or the key's term has moved. Promises that came with leadership
+// are kept for their term (K6).
+func (a *Agent) turnLedger(o *decide.Observation) {
+	next := o.View.Key.Term + 1
+	leads := o.Raft.State == cluster.RaftLeader
+	if a.ledger.Term == next && (!leads || a.ledger.RaftTerm == o.Raft.Term) {
+		return
+	}
+	fresh := decide.TakeOver{Term: next}
+	if a.ledger.Term != next {
+		a.inherited = nil // what was asked of an earlier take-over is done or void
+	} else {
+		fresh.Promises, fresh.Hops = a.ledger.Promises, a.ledger.Hops
+	}
+	if leads {
+		fresh.RaftTerm = o.Raft.Term
+	}
+	a.ledger = fresh
+}
+
+// since keeps the moments from which something has lasted.
+func (a *Agent) since(o *decide.Observation) {
+	mark := func(at *cluster.Instant, lasts bool) cluster.Instant {
+		switch {
+		case !lasts:
+			*at = 0
+		case at.IsZero():
+			*at = o.Now
+		}
+		return *at
+	}
+	p := o.Local.Postgres
+	primary := p.State == cluster.PostgresRunning && p.Role == cluster.RolePrimary
+	o.StandbyLackingSince = mark(&a.lacking, primary && decide.Unable(o))
+	o.StreamLostSince = mark(&a.lost, p.State == cluster.PostgresRunning && p.Role == cluster.RoleStandby && p.Source != "" && !p.Streaming)
+}
+
+func copyLedger(t decide.TakeOver) decide.TakeOver {
+	t.Statuses, t.Silent = copyMap(t.Statuses), copyMap(t.Silent)
+	t.Promises, t.NoPromise, t.Attests = copyMap(t.Promises), copyMap(t.NoPromise), copyMap(t.Attests)
+	return t
+}
+
+func copyMap[K comparable, V any](m map[K]V) map[K]V {
+	out := make(map[K]V, len(m))
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}
+
+// localStatus is this node's answer to a status call.
+func (a *Agent) localStatus(l localView) cluster.NodeStatus {
+	view, raft := a.raft.View(), a.raft.Status()
+	lease, state := a.keeper.current()
+	s := cluster.NodeStatus{
+		Node: a.opt.Self, UID: a.opt.Node.UID, Version: a.opt.Node.Version, Raft: raft, Index: view.Index, KeyTerm: view.Key.Term,
+		Promised: a.pg.Promised(), Postgres: l.postgres, Position: l.position, SeenMax: l.seenMax, Guard: l.guard,
+	}
+	if l.err != nil && s.Postgres.DataDetail == "" {
+		s.Postgres.DataDetail = l.err.Error()
+	}
+	if state == decide.LeaseLive && lease.Term == view.Key.Term {
+		s.LeaseTerm, s.Lease = lease.Term, max(0, lease.FencePoint(view.Key.Lease).Sub(a.opt.Clock()))
+	}
+	a.mu.Lock()
+	s.WantsOut, s.Phase = a.wantsOut, a.phase
+	stopping := a.stopping
+	a.mu.Unlock()
+	s.CanPromote = decide.CannotPromote(s, a.opt.Node.Tags, stopping)
+	return s
+}
+
+// refused says why the data directory is left alone.
+func refused(p cluster.PostgresStatus, view *cluster.View) string {
+	return decide.RefusedData(p, view.SystemID)
+}

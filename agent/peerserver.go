@@ -1,0 +1,144 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"pgquorum/agent/decide"
+	"pgquorum/cluster"
+)
+
+// servePeers answers the other nodes until ctx ends. Who calls has been established by the connection's hello.
+func (a *Agent) servePeers(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { answer(w, a.localStatus(a.watch.latest()), nil) })
+	handle(mux, "POST /promise", a.promise)
+	handle(mux, "POST /attest", func(ctx context.Context, q attestRequest) (cluster.Attest, error) {
+		return a.raft.Attest(ctx, q.Holder)
+	})
+	handle(mux, "POST /follow", a.followOrder)
+	handle(mux, "POST /handover", a.takeHandover)
+	handle(mux, "POST /register", func(ctx context.Context, n cluster.Node) (struct{}, error) {
+		_, err := a.raft.Apply(ctx, cluster.Register{Node: n})
+		return struct{}{}, err
+	})
+	handle(mux, "POST /refuse", func(ctx context.Context, c cluster.Refuse) (struct{}, error) {
+		_, err := a.raft.Apply(ctx, c)
+		return struct{}{}, err
+	})
+	handle(mux, "POST /event", func(ctx context.Context, e cluster.Event) (struct{}, error) {
+		_, err := a.raft.Apply(ctx, cluster.AddEvent{Event: e})
+		return struct{}{}, err
+	})
+	handle(mux, "POST /nudge", func(context.Context, struct{}) (struct{}, error) {
+		select {
+		case a.peers.nudge <- struct{}{}:
+		default:
+		}
+		return struct{}{}, nil
+	})
+	handle(mux, "POST /switchover", func(ctx context.Context, q cluster.SwitchoverRequest) (cluster.ActionResult, error) {
+		return a.switchoverHere(ctx, q), nil
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(a.raft.PeerListener()); err != nil && ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("peer channel: %w", err)
+	}
+	return nil
+}
+
+// handle serves one call: JSON in, JSON out; an error is 409 with its text.
+func handle[In, Out any](mux *http.ServeMux, pattern string, f func(context.Context, In) (Out, error)) {
+	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		var in In
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxPeerAnswer)).Decode(&in); err != nil {
+			http.Error(w, "body: "+err.Error(), http.StatusBadRequest)
+			return
+		}
+		out, err := f(r.Context(), in)
+		answer(w, out, err)
+	})
+}
+
+func answer(w http.ResponseWriter, out any, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(out); err != nil {
+		return // the caller is gone; it sees a broken answer
+	}
+}
+
+// promise is section 6: durable first (V1) and fenced for every older term (U4), then the cut (V2), then the position
+// (V3). An error means no promise was given, whatever became durable.
+func (a *Agent) promise(ctx context.Context, q promiseRequest) (cluster.Promise, error) {
+	ctx, cancel := context.WithTimeout(ctx, promiseLimit)
+	defer cancel()
+	o := a.observe()
+	if no := decide.MayPromise(o, q.Term, q.RaftTerm); no != "" {
+		return cluster.Promise{}, fmt.Errorf("promise of term %d to %s refused: %s", q.Term, q.From, no)
+	}
+	me := cluster.Member{Node: a.opt.Self, Incarnation: o.Local.Postgres.Incarnation}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.pg.Promise(gctx, q.Term, me) })
+	g.Go(func() error { return a.opt.Guard.Fence(gctx, q.Term-1) })
+	if err := g.Wait(); err != nil {
+		return cluster.Promise{}, err
+	}
+	a.keeper.end(q.Term - 1)
+	p := cluster.Promise{Term: q.Term, Member: me, Fenced: true}
+	if err := a.pg.Cut(ctx); err != nil {
+		return cluster.Promise{}, err
+	}
+	pos, err := a.pg.Position(ctx)
+	if err != nil {
+		return cluster.Promise{}, err
+	}
+	p.Position = pos
+	a.log.InfoContext(ctx, "promised", "term", q.Term, "to", q.From, "timeline", pos.Timeline, "lsn", pos.LSN.String(), "fenced", p.Fenced)
+	return p, nil
+}
+
+// promiseLimit bounds the work of one promise; the taker's own deadline is shorter, and it asks again.
+const promiseLimit = 5 * time.Second
+
+// followOrder is the taker's word whom to stream from, ahead of the FSM's own.
+func (a *Agent) followOrder(ctx context.Context, q followRequest) (struct{}, error) {
+	o := a.observe()
+	me := cluster.Member{Node: a.opt.Self, Incarnation: o.Local.Postgres.Incarnation}
+	if q.RaftTerm < o.Raft.Term || q.Term < o.View.Key.Term || q.Source == a.opt.Self {
+		return struct{}{}, fmt.Errorf("order to follow %s at term %d is out of date: raft term %d, key term %d", q.Source, q.Term, o.Raft.Term, o.View.Key.Term)
+	}
+	if o.Local.Postgres.State != cluster.PostgresRunning || o.Local.Postgres.Role != cluster.RoleStandby {
+		return struct{}{}, fmt.Errorf("order to follow %s: no standby runs here", q.Source)
+	}
+	if !q.CatchUp && o.View.Key.Term >= q.Term {
+		a.Wake() // the FSM says so here as well: the loop does it, with all its checks
+		return struct{}{}, nil
+	}
+	if q.CatchUp && q.Term != o.Promised {
+		return struct{}{}, fmt.Errorf("order to catch up from %s: it is for term %d, promised is %d", q.Source, q.Term, o.Promised)
+	}
+	return struct{}{}, a.pg.Follow(ctx, &Source{Node: q.Source, Term: q.Term, Addr: q.Addr, CatchUp: q.CatchUp}, me)
+}
+
+// takeHandover keeps what a former leader had gathered, for the leadership that follows (K6).
+func (a *Agent) takeHandover(_ context.Context, q handoverRequest) (struct{}, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ledger = decide.TakeOver{Term: q.Term, Promises: q.Promises, Hops: q.Hops}
+	if q.Request != nil {
+		a.inherited = q.Request
+	}
+	return struct{}{}, nil
+}

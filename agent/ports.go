@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"pgquorum/cluster"
+)
+
+// Consensus is Raft and the replicated state machine, as this package needs them.
+type Consensus interface {
+	View() *cluster.View
+	Status() cluster.RaftStatus
+	Configs() [][]cluster.NodeID
+	Barrier(ctx context.Context) (raftTerm uint64, err error)
+	BarrierTerm() uint64
+	Apply(ctx context.Context, cmd cluster.Command) (any, error)
+	Transfer(ctx context.Context, to cluster.NodeID) error
+	Kick(ctx context.Context) error
+	LeaseEnd(ttl time.Duration) (raftTerm uint64, end cluster.Instant, ok bool)
+	Attest(ctx context.Context, holder cluster.NodeID) (cluster.Attest, error)
+	Campaign(ctx context.Context) error
+	DialPeer(ctx context.Context, to cluster.NodeID) (net.Conn, error)
+	PeerListener() net.Listener
+	Refusals() map[cluster.NodeID]string
+}
+
+// Guard is the postmaster's parent.
+type Guard interface {
+	Status(ctx context.Context) (cluster.GuardStatus, error)
+	Lease(ctx context.Context, l cluster.Lease, p cluster.LeaseParams) error
+	Fence(ctx context.Context, t cluster.Term) error
+	Events() <-chan GuardEvent
+	// Revive ends every process that a dead guard left behind (U5) and starts a new guard.
+	Revive(ctx context.Context) error
+}
+
+// GuardEvent is what the guard says unasked.
+type GuardEvent struct {
+	Kind   GuardEventKind
+	Detail string
+	At     cluster.Instant
+}
+
+// GuardEventKind tells guard events apart.
+type GuardEventKind string
+
+// The guard's events.
+const (
+	GuardExited GuardEventKind = "exited" // the postmaster ended, without an order
+	GuardFenced GuardEventKind = "fenced" // the lease ran out
+	GuardGone   GuardEventKind = "gone"   // the guard itself is dead
+)
+
+// Source is a node to stream or copy from. CatchUp: named by the taker's catch-up order of the promised term (V1).
+type Source struct {
+	Node    cluster.NodeID
+	Term    cluster.Term
+	Addr    string // host:port
+	CatchUp bool
+}
+
+// SyncList is what synchronous_standby_names should say.
+type SyncList struct {
+	Mode    cluster.SyncMode
+	K       int
+	Members []cluster.Member
+}
+
+// Settings are what the agent decides of Postgres's configuration.
+type Settings struct {
+	Dynamic cluster.Dynamic
+	Sync    SyncList
+	Me      cluster.Member
+}
+
+// StartSpec says how to start Postgres. A standby without a source runs read-only.
+type StartSpec struct {
+	Primary  bool
+	Term     cluster.Term
+	Source   *Source
+	Settings Settings
+}
+
+// Postgres is the local PostgreSQL.
+type Postgres interface {
+	Inspector
+	Runner
+	Follower
+	Primary
+	Repairer
+}
+
+// Inspector looks at Postgres and its directory.
+type Inspector interface {
+	Status(ctx context.Context) (cluster.PostgresStatus, error)
+	Position(ctx context.Context) (cluster.Position, error)
+	SeenMax() (cluster.Timeline, error)
+	ShutdownCheckpoint(ctx context.Context) (end cluster.LSN, clean bool, err error)
+	LocalForks(ctx context.Context) ([]cluster.Fork, error)
+}
+
+// Runner makes, starts and stops Postgres.
+type Runner interface {
+	InitDB(ctx context.Context, m cluster.Member) (systemID string, err error)
+	Claim(ctx context.Context, m cluster.Member) error
+	Start(ctx context.Context, s StartSpec) error
+	Stop(ctx context.Context, deadline time.Duration) error // fast until the deadline, then immediate
+	Promote(ctx context.Context, t cluster.Term, allotted cluster.Timeline) error
+	Configure(ctx context.Context, s Settings) error
+}
+
+// Follower is a standby's side of replication.
+type Follower interface {
+	Follow(ctx context.Context, s *Source, me cluster.Member) error
+	Cut(ctx context.Context) error
+	Promise(ctx context.Context, t cluster.Term, m cluster.Member) error
+	Promised() cluster.Term
+	EnsureSlots(ctx context.Context, nodes []cluster.NodeID) error
+	AdvanceSlots(ctx context.Context, to map[cluster.NodeID]cluster.LSN) error
+}
+
+// Primary is a primary's side of replication.
+type Primary interface {
+	CreateUsers(ctx context.Context) error
+	Checkpoint(ctx context.Context) error
+	SetSyncNames(ctx context.Context, l SyncList) error
+	ProveSyncNames(ctx context.Context, l SyncList) (cluster.LSN, error)
+	Confirmed(ctx context.Context, lsn cluster.LSN, ms []cluster.Member) (confirmed []cluster.Member, duplicates []string, err error)
+}
+
+// Repairer brings a directory back to the cluster's history.
+type Repairer interface {
+	BaseBackup(ctx context.Context, s Source, m cluster.Member, progress func(done, total int64)) error
+	Rewind(ctx context.Context, s Source, fork cluster.Position, m cluster.Member, progress func(string)) error
+}

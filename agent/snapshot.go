@@ -1,0 +1,66 @@
+package agent
+
+import (
+	"time"
+
+	"pgquorum/agent/decide"
+	"pgquorum/cluster"
+)
+
+// publish makes what was observed visible to the API.
+func (a *Agent) publish(o *decide.Observation) {
+	s := &cluster.Snapshot{
+		Self: a.opt.Self, View: o.View, Local: o.Local, LocalAt: a.opt.Clock(), Peers: o.Peers,
+		Acquired: o.LeaseState != decide.LeaseNone, LoopTurn: a.opt.Clock(),
+	}
+	if o.View != nil {
+		s.KFull = decide.KFull(len(decide.DataNodes(o.View, o.Raft.Voters)), len(o.Raft.Voters), o.View.Config.SynchronousNodeCount)
+	}
+	a.mu.Lock()
+	s.Shutdown = a.stopping && a.hiding || a.hiding
+	s.Phase = a.phase
+	if a.jobText != "" && o.Job.Action != "" {
+		s.Phase += ": " + a.jobText
+	}
+	s.PhaseTime = a.phases.durations()
+	s.GateOpen = a.gateOpen(o, s.KFull)
+	a.mu.Unlock()
+	a.snapshot.Store(s)
+}
+
+// gateOpen is S4 and S1: /primary waits until the primary's rule is settled, a second at most, so that no row is read
+// that can vanish; in strict mode it waits for k_full, without limit.
+func (a *Agent) gateOpen(o *decide.Observation, kFull int) bool {
+	primary := o.Local.Postgres.State == cluster.PostgresRunning && o.Local.Postgres.Role == cluster.RolePrimary
+	if !primary || o.View.Key.Holder != a.opt.Self {
+		a.gate = gate{}
+		return false
+	}
+	if a.gate.term != o.View.Key.Term {
+		a.gate = gate{term: o.View.Key.Term, since: o.Now}
+	}
+	return decide.GateOpen(o, a.gate.since, kFull)
+}
+
+// phases are the moments of the last take-over that this node had a part in.
+type phases struct {
+	start cluster.Instant
+	last  cluster.Instant
+	took  map[string]time.Duration
+}
+
+// phaseReset is the pause after which a new mark begins a new take-over.
+const phaseReset = 20 * time.Second
+
+// markPhase notes that a part of a take-over ended at t: the metrics and the demo show how long each took.
+func (a *Agent) markPhase(name string, t cluster.Instant) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.phases.took == nil || t.Sub(a.phases.last) > phaseReset || name == "noticed" {
+		a.phases = phases{start: t, last: t, took: map[string]time.Duration{}}
+	}
+	a.phases.took[name] = t.Sub(a.phases.last)
+	a.phases.last = t
+}
+
+func (p phases) durations() map[string]time.Duration { return copyMap(p.took) }

@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"pgquorum/agent/decide"
+	"pgquorum/cluster"
+)
+
+// upkeepEvery is the pause between two rounds of what must be kept in order but is in no hurry.
+const upkeepEvery = 3 * time.Second
+
+// upkeep keeps slots, settings and the recorded LSN in order, beside the loop. It changes nobody's role.
+func (a *Agent) upkeep(ctx context.Context) {
+	tick := time.NewTicker(upkeepEvery)
+	defer tick.Stop()
+	var last upkeepKey
+	for due := true; ; {
+		o := a.observe()
+		key := upkeepKey{o.View.Key.Term, len(o.View.Nodes), o.Local.Postgres.StartTime, o.Local.Postgres.Role}
+		if (due || key != last) && o.Local.Postgres.State == cluster.PostgresRunning && o.Job.Action == "" {
+			a.keepOrder(ctx, o, key != last)
+			last = key
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			due = true
+		case <-a.upkeepNow:
+			due = false
+		}
+	}
+}
+
+// upkeepKey tells when slots must be looked at again at once.
+type upkeepKey struct {
+	term  cluster.Term
+	nodes int
+	start string
+	role  cluster.Role
+}
+
+// keepOrder is one round.
+func (a *Agent) keepOrder(ctx context.Context, o *decide.Observation, changed bool) {
+	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+	defer cancel()
+	others := slices.DeleteFunc(o.View.Names(), func(n cluster.NodeID) bool { return n == a.opt.Self })
+	if changed {
+		if err := a.pg.EnsureSlots(ctx, others); err != nil {
+			a.log.WarnContext(ctx, "replication slots not in order", "error", err)
+		}
+	}
+	switch o.Local.Postgres.Role {
+	case cluster.RoleStandby:
+		a.keepStandby(ctx, o, others)
+	case cluster.RolePrimary:
+		a.keepPrimary(ctx, o)
+	}
+}
+
+// keepStandby advances the slots that would keep WAL for the others, and keeps the list for a promotion (S3).
+func (a *Agent) keepStandby(ctx context.Context, o *decide.Observation, others []cluster.NodeID) {
+	to := map[cluster.NodeID]cluster.LSN{}
+	for _, n := range others {
+		p, ok := o.Peers[n]
+		if !ok || p.Err != "" || p.Status.Position.Timeline != o.Position.Timeline {
+			continue
+		}
+		to[n] = min(p.Status.Position.LSN, o.Local.Postgres.Replayed)
+	}
+	if err := a.pg.AdvanceSlots(ctx, to); err != nil {
+		a.log.WarnContext(ctx, "replication slots not advanced", "error", err)
+	}
+	if o.Job.Action != "" || o.Promised > o.View.Key.Term || o.View.Key.Holder == a.opt.Self {
+		return // a take-over runs: it sets the list itself
+	}
+	me := cluster.Member{Node: a.opt.Self, Incarnation: o.Local.Postgres.Incarnation}
+	if err := a.pg.Configure(ctx, a.settings(o, me)); err != nil {
+		a.log.WarnContext(ctx, "settings not applied", "error", err)
+	}
+}
+
+// keepPrimary records the moving LSN in the mode off (C1 d).
+func (a *Agent) keepPrimary(ctx context.Context, o *decide.Observation) {
+	pos := cluster.Position{Timeline: o.Local.Postgres.Timeline, LSN: o.Local.Postgres.Current}
+	if o.View.Config.SynchronousMode != cluster.SyncOff || o.LeaseState != decide.LeaseLive || pos == o.View.LastLSN.Position {
+		return
+	}
+	if _, err := a.raft.Apply(ctx, cluster.RecordLSN{Node: a.opt.Self, Term: o.View.Key.Term, Position: pos}); err != nil {
+		a.log.InfoContext(ctx, "LSN not recorded", "reason", err)
+	}
+}

@@ -1,0 +1,56 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+)
+
+// lab is set by TestMain before any test runs.
+var lab *Lab
+
+func TestMain(m *testing.M) {
+	if RunJanitor() {
+		return
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	var err error
+	if lab, err = OpenLab(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if err := errors.Join(StartJanitor(), StartReaper()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if os.Getenv(leaveBehind) != "" {
+		return leave()
+	}
+	code := m.Run()
+	if err := Sweep(os.Getpid()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// built gives the lab with the binary in it, built once.
+func built(t *testing.T) *Lab {
+	t.Helper()
+	if lab.Bin == "" {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		if err := lab.Build(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return lab
+}

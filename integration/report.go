@@ -1,0 +1,139 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// outDir is where reports and the logs of failed scenarios go.
+const outDir = "out"
+
+// Report is what the runs of one scenario measured, in seconds.
+type Report struct {
+	Scenario string    `json:"scenario"`
+	Budgets  Budgets   `json:"budgets"`
+	Direct   []float64 `json:"direct"`
+	HAProxy  []float64 `json:"haproxy"`
+}
+
+// Budgets are the longest write outages allowed in the median; zero means no budget.
+type Budgets struct {
+	Direct  time.Duration `json:"direct"`
+	HAProxy time.Duration `json:"haproxy"`
+}
+
+// Add takes the outages of one run.
+func (r *Report) Add(viaDirect, viaHAProxy time.Duration) {
+	r.Direct = append(r.Direct, viaDirect.Seconds())
+	r.HAProxy = append(r.HAProxy, viaHAProxy.Seconds())
+}
+
+// Over says which medians exceed their budgets.
+func (r *Report) Over() (over []string) {
+	for _, way := range []struct {
+		name   string
+		budget time.Duration
+		got    []float64
+	}{{direct, r.Budgets.Direct, r.Direct}, {haproxy, r.Budgets.HAProxy, r.HAProxy}} {
+		if m := median(way.got); way.budget > 0 && m > way.budget.Seconds() {
+			over = append(over, fmt.Sprintf("%s: median outage %.3f s of %d runs, budget %.3f s", way.name, m, len(way.got), way.budget.Seconds()))
+		}
+	}
+	return over
+}
+
+// String is one line: median and maximum of each way.
+func (r *Report) String() string {
+	return fmt.Sprintf("%s: %d runs, write outage direct median %.3f s max %.3f s, haproxy median %.3f s max %.3f s",
+		r.Scenario, len(r.Direct), median(r.Direct), highest(r.Direct), median(r.HAProxy), highest(r.HAProxy))
+}
+
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	mid := len(sorted) / 2
+	if len(sorted)%2 == 0 {
+		return (sorted[mid-1] + sorted[mid]) / 2
+	}
+	return sorted[mid]
+}
+
+func highest(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	return slices.Max(values)
+}
+
+// Save writes the report to out/report as JSON.
+func (r *Report) Save() error {
+	dir := filepath.Join(outDir, "report")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(struct {
+		*Report
+		MedianDirect  float64 `json:"median_direct"`
+		MaxDirect     float64 `json:"max_direct"`
+		MedianHAProxy float64 `json:"median_haproxy"`
+		MaxHAProxy    float64 `json:"max_haproxy"`
+	}{r, median(r.Direct), highest(r.Direct), median(r.HAProxy), highest(r.HAProxy)}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, fileName(r.Scenario)+".json"), append(text, '\n'), 0o644)
+}
+
+func fileName(test string) string { return strings.ReplaceAll(test, "/", "_") }
+
+// tailLines is how much of each agent's log a failed scenario prints.
+const tailLines = 40
+
+// keepLogs copies the hosts' logs to out/SCENARIO and prints their tails.
+func (c *Cluster) keepLogs(t *testing.T) {
+	dir := filepath.Join(outDir, fileName(t.Name()))
+	for _, h := range c.Hosts {
+		logs, _ := filepath.Glob(filepath.Join(h.Dir, "*.log"))
+		more, _ := filepath.Glob(filepath.Join(h.Dir, "*", "*.log"))
+		more2, _ := filepath.Glob(filepath.Join(h.Dir, "data", "log", "*"))
+		for _, log := range slices.Concat(logs, more, more2, []string{h.File()}) {
+			rel, err := filepath.Rel(c.dir, log)
+			if err == nil {
+				err = keepFile(log, filepath.Join(dir, fileName(rel)))
+			}
+			if err != nil && !os.IsNotExist(err) {
+				t.Logf("keeping %s: %v", log, err)
+			}
+		}
+		t.Logf("---- %s, the end of agent.log (all logs in integration/%s)\n%s", h.Name, dir, tail(h.Log(), tailLines))
+	}
+	if c.LB != nil {
+		if err := keepFile(c.LB.where.Log, filepath.Join(dir, "haproxy.log")); err != nil && !os.IsNotExist(err) {
+			t.Logf("keeping the log of HAProxy: %v", err)
+		}
+	}
+}
+
+func keepFile(from, to string) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return copyFile(from, to)
+}
+
+func tail(file string, n int) string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}

@@ -1,0 +1,235 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Scenario is a fault and what is expected of it. A scenario's file says what happens; Run does what is the same in
+// all: a whole cluster, clients that write, the wait until all is whole again, and the checks of P1 and P2.
+type Scenario struct {
+	Options
+	Budgets
+}
+
+// runTime bounds one run of a scenario, from an empty machine to the checks.
+const runTime = 6 * time.Minute
+
+// Stage is one run of a scenario, as its file sees it.
+type Stage struct {
+	*testing.T
+	*Cluster
+	Load *Load
+	Ctx  context.Context
+
+	fault time.Duration // on the history's clock; zero: none yet
+}
+
+// Run plays the scenario PGQUORUM_RUNS times and holds the median outages against the budgets if PGQUORUM_BUDGET=1.
+func (s Scenario) Run(t *testing.T, lab *Lab, play func(*Stage)) {
+	t.Helper()
+	report := &Report{Scenario: t.Name(), Budgets: s.Budgets}
+	for i := range number("PGQUORUM_RUNS", 1) {
+		t.Run(fmt.Sprintf("run%d", i+1), func(t *testing.T) { s.once(t, lab, report, play) })
+	}
+	if len(report.Direct) == 0 {
+		return
+	}
+	t.Log(report)
+	if os.Getenv("PGQUORUM_REPORT") == "1" {
+		if err := report.Save(); err != nil {
+			t.Error(err)
+		}
+	}
+	if os.Getenv("PGQUORUM_BUDGET") == "1" {
+		for _, over := range report.Over() {
+			t.Error(over)
+		}
+	}
+}
+
+// number reads a positive number from the environment.
+func number(variable string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil && n > 0 {
+		return n
+	}
+	return otherwise
+}
+
+func (s Scenario) once(t *testing.T, lab *Lab, report *Report, play func(*Stage)) {
+	ctx, cancel := context.WithTimeout(t.Context(), runTime)
+	defer cancel()
+	stage := &Stage{T: t, Cluster: New(t, lab, s.Options), Ctx: ctx}
+	stage.must(stage.Cluster.Start())
+	stage.must(stage.WaitConverged(ctx))
+	load, err := stage.StartLoad(ctx)
+	stage.must(err)
+	stop := sync.OnceValue(load.Stop)
+	t.Cleanup(func() {
+		stop()
+		if t.Failed() {
+			stage.keepHistory()
+		}
+	})
+	stage.Load = load
+	stage.WaitWrites(0)
+	play(stage)
+	stage.must(stage.WaitConverged(ctx))
+	stage.WaitWrites(load.History.Now())
+	end := stop()
+	stage.check()
+	if stage.fault > 0 {
+		writes := load.History.Writes()
+		report.Add(Outage(writes, direct, stage.fault, end), Outage(writes, haproxy, stage.fault, end))
+	}
+}
+
+func (s *Stage) must(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+// Fault injects the fault and remembers the moment before it.
+func (s *Stage) Fault(inject func() error) {
+	s.Helper()
+	s.fault = s.Load.History.Now()
+	s.must(inject())
+}
+
+// MustPrimary is the present primary.
+func (s *Stage) MustPrimary() *Host {
+	s.Helper()
+	p, err := s.Primary(s.Ctx)
+	s.must(err)
+	return p
+}
+
+// MustTerm is the present voting term.
+func (s *Stage) MustTerm() uint64 {
+	s.Helper()
+	term, err := s.Term(s.Ctx)
+	s.must(err)
+	return term
+}
+
+// NewPrimary waits for a primary other than old.
+func (s *Stage) NewPrimary(old *Host) *Host {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.Ctx, settleTime)
+	defer cancel()
+	p, err := s.WaitPrimary(ctx, old)
+	s.must(err)
+	return p
+}
+
+// Settled waits until the nodes (none named: all) are one cluster.
+func (s *Stage) Settled(nodes ...*Host) {
+	s.Helper()
+	s.must(s.WaitConverged(s.Ctx, nodes...))
+}
+
+// Within waits for a condition.
+func (s *Stage) Within(limit time.Duration, f func() error) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.Ctx, limit)
+	defer cancel()
+	s.must(until(ctx, 20*time.Millisecond, f))
+}
+
+// For lets a time pass while the clients write: the length of a pause is part of the fault, not a synchronisation.
+func (s *Stage) For(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.Ctx.Done():
+	}
+}
+
+// WaitWrites waits until clients of both ways have had writes acknowledged that were begun after a moment.
+func (s *Stage) WaitWrites(since time.Duration) {
+	s.Helper()
+	s.Within(settleTime, func() error {
+		missing := map[string]bool{direct: true, haproxy: true}
+		for _, w := range s.Load.History.Writes() {
+			if w.Acked && w.Start >= since {
+				delete(missing, w.Via)
+			}
+		}
+		if len(missing) > 0 {
+			return fmt.Errorf("no write acknowledged to %v", missing)
+		}
+		return nil
+	})
+}
+
+// check holds the whole history against what the nodes have.
+func (s *Stage) check() {
+	s.Helper()
+	p := s.MustPrimary()
+	s.must(s.Load.readRegisters(s.Ctx, p))
+	writes := s.Load.History.Writes()
+	for _, proof := range first(TwoPrimaries(writes)) {
+		s.Errorf("P1: %s", proof)
+	}
+	if err := Linearizable(s.Load.History.Swaps()); err != nil {
+		s.Errorf("P1, P2: %v", err)
+	}
+	for _, h := range s.Nodes() {
+		s.checkHeld(h, h == p, writes)
+	}
+}
+
+// checkHeld compares a node's table with the history; a standby gets time to replay.
+func (s *Stage) checkHeld(h *Host, primary bool, writes []Write) {
+	s.Helper()
+	var lost []Write
+	var held map[int64]bool
+	ctx, cancel := context.WithTimeout(s.Ctx, settleTime)
+	defer cancel()
+	err := until(ctx, 50*time.Millisecond, func() (err error) {
+		if held, err = s.Held(ctx, h); err != nil {
+			return err
+		}
+		if lost = Lost(writes, held); len(lost) > 0 && !primary {
+			return fmt.Errorf("%s: %d acknowledged writes not replayed", h.Name, len(lost))
+		}
+		return nil
+	})
+	if err != nil {
+		s.Error(err)
+	}
+	for _, w := range first(lost) {
+		s.Errorf("P2: %s lost write %d, acknowledged by %s on timeline %d at %s", h.Name, w.ID, w.Node, w.Timeline, w.End)
+	}
+	for _, id := range first(Phantoms(writes, held)) {
+		s.Errorf("%s holds write %d, which no client sent", h.Name, id)
+	}
+}
+
+// first keeps a failure readable.
+func first[T any](all []T) []T { return all[:min(len(all), 5)] }
+
+// keepHistory writes what the clients saw beside the logs.
+func (s *Stage) keepHistory() {
+	dir := filepath.Join(outDir, fileName(s.Name()))
+	text, err := json.Marshal(map[string]any{"fault": s.fault, "writes": s.Load.History.Writes(), "swaps": s.Load.History.Swaps()})
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "history.json"), text, 0o644)
+	}
+	if err != nil {
+		s.Logf("keeping the history: %v", err)
+	}
+}

@@ -1,0 +1,190 @@
+package pgctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pgquorum/cluster"
+)
+
+// ErrNoSpace is returned before anything was copied, when the file system has too little room for the copy.
+var ErrNoSpace = errors.New("too little free space")
+
+// cloneMargin is the free space that must remain after a clone: WAL that comes meanwhile, and a safe distance.
+const cloneMargin = 256 << 20
+
+// BaseBackup clones s into data_dir as m. progress, which may be nil, is told of bytes done and in all.
+//
+// B4: the copy is made beside data_dir, under a name never used before, tablespaces included. Only when it is whole and
+// on disk does it take data_dir's name; what stood there is renamed to data_dir.replaced-<time>-<random> and kept.
+// A broken-off clone leaves a data_dir.clone-* directory, which the next one removes: it is never data. pgquorum.id is
+// written last (V5), so a crash in between leaves no incarnation. Postgres must be stopped.
+func (p *Postgres) BaseBackup(ctx context.Context, s Source, m cluster.Member, progress func(done, total int64)) error {
+	p.change.Lock()
+	defer p.change.Unlock()
+
+	dir, err := p.realDataDir()
+	if err != nil {
+		return err
+	}
+	if err := p.mayReplace(dir); err != nil {
+		return fmt.Errorf("clone of %s: %w", s.Node, err)
+	}
+	if err := removeLeftovers(dir, cloneInfix); err != nil {
+		return err
+	}
+	clone, err := p.copySource(ctx, s, dir, progress)
+	if err != nil {
+		return fmt.Errorf("clone of %s: %w", s.Node, err)
+	}
+	data := filepath.Join(clone, cloneData)
+	if err := p.cleanCopy(data); err != nil {
+		return fmt.Errorf("clone of %s: %w", s.Node, err)
+	}
+	kept, err := swapIn(data, dir)
+	if err != nil {
+		return fmt.Errorf("clone of %s: %w", s.Node, err)
+	}
+	if kept != "" {
+		p.opt.Log.InfoContext(ctx, "former data directory kept", "directory", kept, "reason", "replaced by a clone")
+	}
+	if err := removeClone(clone); err != nil {
+		return err
+	}
+	if err := writeDurable(filepath.Join(dir, idFile), m); err != nil {
+		return err
+	}
+	return p.clearRewindMark() // a rewind that broke off was of the directory that made way
+}
+
+// mayReplace refuses a directory that must not make way for a clone: one that holds something that is no cluster, or
+// one whose server still runs.
+func (p *Postgres) mayReplace(dir string) error {
+	if pm, runs := p.postmaster(); runs {
+		return fmt.Errorf("%s: postmaster %d still runs there", dir, pm.pid)
+	}
+	if _, err := os.Stat(filepath.Join(dir, pgVersionFile)); err == nil {
+		return nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return mustBeEmpty(dir)
+}
+
+// copySource runs pg_basebackup into a fresh clone directory beside dir and gives that.
+func (p *Postgres) copySource(ctx context.Context, s Source, dir string, progress func(done, total int64)) (clone string, err error) {
+	info, err := p.askSource(ctx, s)
+	if err != nil {
+		return "", err
+	}
+	clone, mapping, err := newClone(dir, info.tablespaces)
+	if err != nil {
+		return "", err
+	}
+	if err := info.checkSpace(filepath.Dir(dir)); err != nil {
+		return "", errors.Join(err, removeClone(clone))
+	}
+	conninfo, remove, err := p.sourceConnInfo(s, p.opt.Replication, "replication", "pgquorum_clone_"+SlotName(p.opt.Self))
+	if err != nil {
+		return "", err
+	}
+	defer remove()
+	args := []string{
+		"--pgdata=" + filepath.Join(clone, cloneData), "--format=plain", "--wal-method=stream", "--checkpoint=fast",
+		"--progress", "--no-password", "--dbname=" + conninfo,
+	}
+	if info.ownSlot {
+		args = append(args, "--slot="+SlotName(p.opt.Self)) // keeps the WAL until the standby comes for it
+	} else {
+		args = append(args, "--no-slot")
+	}
+	for _, t := range mapping {
+		args = append(args, "--tablespace-mapping="+mapEscape(t.From)+"="+mapEscape(t.To))
+	}
+	err = p.runCommand(ctx, command{program: "pg_basebackup", args: args, line: func(line string) {
+		if done, total, ok := parseProgress(line); ok && progress != nil {
+			progress(done, total)
+		}
+	}})
+	return clone, err
+}
+
+// mapEscape escapes a directory of --tablespace-mapping. Source: tablespace_list_append, pg_basebackup.c, PostgreSQL 15.
+func mapEscape(dir string) string { return strings.ReplaceAll(dir, "=", `\=`) }
+
+// progressLine is what pg_basebackup --progress writes. Source: progress_report, pg_basebackup.c, PostgreSQL 15.
+var progressLine = regexp.MustCompile(`^\s*(\d+)/(\d+) kB \(\d+%\)`)
+
+// parseProgress reads bytes done and in all.
+func parseProgress(line string) (done, total int64, ok bool) {
+	m := progressLine.FindStringSubmatch(line)
+	if m == nil {
+		return 0, 0, false
+	}
+	d, errD := strconv.ParseInt(m[1], 10, 53)
+	t, errT := strconv.ParseInt(m[2], 10, 53)
+	return d << 10, t << 10, errD == nil && errT == nil
+}
+
+// foreignFiles are those of the source that are not for its copy: its identity (V5), its source and its process.
+var foreignFiles = []string{idFile, standbyConf, "postmaster.pid", "postmaster.opts", "recovery.signal"}
+
+// cleanCopy makes a fresh copy a standby of nobody in particular: the source's identity, connection and slots go,
+// standby.signal comes, so that not even a start by hand could make it a second primary.
+func (p *Postgres) cleanCopy(dir string) error {
+	if err := removeForeign(dir); err != nil {
+		return err
+	}
+	if err := p.includeOurFiles(dir); err != nil {
+		return err
+	}
+	return writeStandbySignal(dir)
+}
+
+// removeForeign removes the source's own files and slots from a copy, durably.
+func removeForeign(dir string) error {
+	for _, name := range foreignFiles {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("copied %s: %w", name, err)
+		}
+	}
+	slots := filepath.Join(dir, "pg_replslot")
+	entries, err := os.ReadDir(slots)
+	if err != nil {
+		return fmt.Errorf("copied slots: %w", err)
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(slots, e.Name())); err != nil {
+			return fmt.Errorf("copied slots: %w", err)
+		}
+	}
+	if err := syncDir(slots); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// swapIn gives data the name dir. What stood at dir is kept under the name that it gives; empty if there was nothing.
+func swapIn(data, dir string) (kept string, err error) {
+	if _, err := os.Stat(filepath.Join(dir, pgVersionFile)); errors.Is(err, fs.ErrNotExist) {
+		return "", moveIntoEmpty(data, dir)
+	}
+	kept = dir + ".replaced-" + time.Now().UTC().Format("20060102T150405Z") + "-" + randomSuffix()
+	if err := unix.Rename(dir, kept); err != nil {
+		return "", fmt.Errorf("%s: move to %s: %w", dir, kept, err)
+	}
+	if err := syncDir(filepath.Dir(dir)); err != nil {
+		return "", err
+	}
+	return kept, moveIntoEmpty(data, dir)
+}

@@ -1,0 +1,165 @@
+package pgctl
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"pgquorum/cluster"
+)
+
+// ControlData is what pg_control says, read by pg_controldata.
+type ControlData struct {
+	SystemID           string
+	State              string           // such as "shut down", "in production", "in archive recovery"
+	Checkpoint         cluster.LSN      // where the latest checkpoint's record begins
+	Redo               cluster.LSN      // from where that checkpoint replays
+	Timeline           cluster.Timeline // the latest checkpoint's
+	MinRecovery        cluster.LSN      // a standby has replayed up to here; 0 on a primary
+	MinRecoveryTL      cluster.Timeline
+	SegmentSize        uint64         // bytes
+	PageSize           uint64         // bytes of a WAL page
+	Limits             map[string]int // parameters that a standby must not set lower than its primary had them
+	Checksums          bool
+	WalLogHints        bool
+	ControlFileVersion int
+}
+
+// Clean says whether it was shut down in good order, as a primary or as a standby.
+func (c *ControlData) Clean() bool {
+	return c.State == "shut down" || c.State == "shut down in recovery"
+}
+
+// controlTimeout bounds one run of pg_controldata.
+const controlTimeout = 5 * time.Second
+
+// ControlData runs pg_controldata (LC_ALL=C, so that its words are known) on PGDATA.
+func (p *Postgres) ControlData(ctx context.Context) (*ControlData, error) {
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
+	defer cancel()
+	out, err := p.run(ctx, "pg_controldata", "-D", p.opt.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	return parseControlData(out)
+}
+
+// controlKey says which content of pg_control a cached answer belongs to.
+type controlKey struct {
+	mtime time.Time
+	inode string
+}
+
+// cachedControl is ControlData, run only when pg_control was written since: a stopped directory is looked at often and
+// changes never. PostgreSQL rewrites pg_control in place, so that its modification time moves with every write.
+func (p *Postgres) cachedControl(ctx context.Context) (*ControlData, error) {
+	path := filepath.Join(p.opt.DataDir, "global", "pg_control")
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("control file: %w", err)
+	}
+	key := controlKey{mtime: info.ModTime(), inode: inodeOf(info)}
+	p.mu.Lock()
+	cached, have := p.control, p.controlKey
+	p.mu.Unlock()
+	if cached != nil && have == key {
+		return cached, nil
+	}
+	fresh, err := p.ControlData(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	p.control, p.controlKey = fresh, key
+	p.mu.Unlock()
+	return fresh, nil
+}
+
+// controlReader collects fields and keeps the first error.
+type controlReader struct {
+	fields map[string]string
+	err    error
+}
+
+func (r *controlReader) text(key string) string {
+	v, ok := r.fields[key]
+	if !ok && r.err == nil {
+		r.err = fmt.Errorf("pg_controldata: want a line %q, have none", key)
+	}
+	return v
+}
+
+func (r *controlReader) lsn(key string) cluster.LSN {
+	v, err := cluster.ParseLSN(r.text(key))
+	if err != nil && r.err == nil {
+		r.err = fmt.Errorf("pg_controldata: %s: %w", key, err)
+	}
+	return v
+}
+
+func (r *controlReader) number(key string) uint64 {
+	v, err := strconv.ParseUint(r.text(key), 10, 64)
+	if err != nil && r.err == nil {
+		r.err = fmt.Errorf("pg_controldata: %s: %w", key, err)
+	}
+	return v
+}
+
+// parseControlData reads the output of pg_controldata; a missing line is an error, a new one is not.
+// Source: src/bin/pg_controldata/pg_controldata.c, PostgreSQL 15.
+func parseControlData(out string) (*ControlData, error) {
+	r := &controlReader{fields: map[string]string{}}
+	for line := range strings.Lines(out) {
+		if key, value, ok := strings.Cut(line, ":"); ok {
+			r.fields[strings.TrimSpace(key)] = strings.TrimSpace(value)
+		}
+	}
+	c := &ControlData{
+		SystemID:           r.text("Database system identifier"),
+		State:              r.text("Database cluster state"),
+		Checkpoint:         r.lsn("Latest checkpoint location"),
+		Redo:               r.lsn("Latest checkpoint's REDO location"),
+		Timeline:           cluster.Timeline(r.number("Latest checkpoint's TimeLineID")),
+		MinRecovery:        r.lsn("Minimum recovery ending location"),
+		MinRecoveryTL:      cluster.Timeline(r.number("Min recovery ending loc's timeline")),
+		SegmentSize:        r.number("Bytes per WAL segment"),
+		PageSize:           r.number("WAL block size"),
+		Checksums:          r.number("Data page checksum version") > 0,
+		WalLogHints:        r.text("wal_log_hints setting") == "on",
+		ControlFileVersion: int(r.number("pg_control version number")),
+		Limits:             map[string]int{},
+	}
+	for label, parameter := range standbySettings {
+		c.Limits[parameter] = int(r.number(label))
+	}
+	if r.err == nil && (c.SegmentSize == 0 || c.PageSize == 0 || c.SegmentSize%c.PageSize != 0) {
+		r.err = fmt.Errorf("pg_controldata: want segments of whole pages, have %d and %d bytes", c.SegmentSize, c.PageSize)
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return c, nil
+}
+
+// ShutdownCheckpoint says whether a stopped primary was shut down in good order, and gives the end of its shutdown
+// checkpoint's record: the position that a standby must have received to have everything (B1). A standby that was shut
+// down in recovery wrote no such record: clean is false.
+func (p *Postgres) ShutdownCheckpoint(ctx context.Context) (lsn cluster.LSN, clean bool, err error) {
+	c, err := p.ControlData(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	if c.State != "shut down" {
+		return 0, false, nil
+	}
+	w := p.walFiles(c)
+	rec, err := w.header(c.Timeline, c.Checkpoint)
+	if err != nil {
+		return 0, false, fmt.Errorf("shutdown checkpoint: %w", err)
+	}
+	return w.end(rec), true, nil
+}

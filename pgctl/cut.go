@@ -1,0 +1,287 @@
+package pgctl
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sys/unix"
+
+	"pgquorum/cluster"
+)
+
+// cutPatience is how long the orderly way may take, the server's answers included, before Postgres is restarted (V2).
+const cutPatience = 50 * time.Millisecond
+
+// cutStop is how long the fast shutdown of that restart may take before it goes on with an immediate one.
+const cutStop = time.Second
+
+// errNotProven says why the orderly way did not come to its end.
+var errNotProven = errors.New("cut not proven")
+
+// Cut ends the WAL receiver for certain (V2): when it returns nil, nothing confirms WAL to any source any more, and no
+// receiver starts until the next Follow. primary_conninfo is emptied durably, the passfiles are gone, Postgres has read
+// the change, and the receiver's process has ended. Without that proof in cutPatience it restarts Postgres as a standby
+// without a source, which is proof enough, and returns when the new postmaster lives.
+//
+// The proof, in PostgreSQL 14 and later. Only the startup process asks for receivers, with the primary_conninfo that it
+// last read, and it reads anew in HandleStartupProcInterrupts. SHOW in a session proves nothing about it. So:
+//
+//  1. SIGHUP goes to the startup process directly, and is seen as delivered (no longer pending in /proc).
+//  2. Replay is paused and the pause confirmed. The startup process confirms a pause in recoveryPausesHere only, where
+//     each turn of the loop first calls HandleStartupProcInterrupts. The pause was asked for after the SIGHUP was
+//     delivered, so the turn that confirmed it has read the empty primary_conninfo. Then replay is resumed (if it was
+//     paused before, it is resumed and paused again in one expression, and stays paused).
+//  3. Any receiver left is one that runs, or one that was asked for earlier and is not yet forked. The postmaster
+//     forks on a signal, and handles signals between two turns of its accept loop: two connections, one after the other,
+//     each answered by a forked process, prove that it has made such a turn. After them a receiver would be a child that
+//     /proc shows. Children are looked at until none is a receiver, nor a process too young to bear a name.
+//
+// A startup process that waits in a recovery conflict or for recovery_min_apply_delay confirms no pause: there the
+// restart is the only proof. Source: xlogrecovery.c, walreceiverfuncs.c and postmaster.c, PostgreSQL 15.
+func (p *Postgres) Cut(ctx context.Context) error {
+	run, running, err := p.cutFiles(ctx)
+	if err != nil {
+		return fmt.Errorf("cut: %w", err)
+	}
+	if !running {
+		return nil
+	}
+	quick, cancel := context.WithTimeoutCause(ctx, cutPatience, errNotProven)
+	err = p.endReceiver(quick, run)
+	cancel()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("cut: %w", err)
+	}
+	p.opt.Log.WarnContext(ctx, "postgres restarted without a source", "reason", err)
+	if err := p.restartCut(ctx, run); err != nil {
+		return fmt.Errorf("cut: restart: %w", err)
+	}
+	return nil
+}
+
+// cutFiles empties the conninfo, removes the passfiles, has the postmaster read it, and says whether there is one.
+func (p *Postgres) cutFiles(ctx context.Context) (run postmaster, running bool, err error) {
+	p.source.Lock()
+	defer p.source.Unlock()
+	if _, err := os.Stat(filepath.Join(p.opt.DataDir, pgVersionFile)); errors.Is(err, fs.ErrNotExist) {
+		return run, false, nil // no cluster, nothing to cut
+	}
+	if _, err := p.writeSource(nil, cluster.Member{}); err != nil {
+		return run, false, err
+	}
+	if err := p.dropPassfiles(nil); err != nil {
+		return run, false, err
+	}
+	if run, running = p.postmaster(); !running {
+		// A postmaster that has read the old file and has not yet written its pid is known to the guard alone.
+		st, err := p.guard.Status(ctx)
+		if err != nil || st.Postmaster == 0 {
+			return run, false, err
+		}
+		if run, err = p.awaitPostmaster(ctx); err != nil {
+			return run, false, err
+		}
+	}
+	if err := p.guard.Reload(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
+		return run, true, err
+	}
+	return run, true, nil
+}
+
+// endReceiver is the orderly way; nil is the proof.
+func (p *Postgres) endReceiver(ctx context.Context, run postmaster) error {
+	startup, err := endReceivers(run) // first: from here on little more is confirmed
+	if err != nil {
+		return err
+	}
+	if startup == 0 {
+		if run.state == "ready" {
+			return nil // a primary, past recovery: nobody asks for receivers
+		}
+		return fmt.Errorf("no startup process: %w", errNotProven)
+	}
+	if err := rereadConfig(ctx, startup); err != nil {
+		return err
+	}
+	if err := p.confirmPause(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := awaitNoReceiver(ctx, run); err != nil {
+			return err
+		}
+		for range 2 {
+			if err := p.knock(ctx); err != nil {
+				return err
+			}
+		}
+		if left, _, err := receivers(run); err != nil || len(left) == 0 {
+			return err
+		}
+	}
+}
+
+// receivers gives the pids of WAL receivers and of children that may become one, and the startup process.
+func receivers(run postmaster) (pids []child, startup int, err error) {
+	list, err := run.children()
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, c := range list {
+		if is, unsure := c.isReceiver(); is || unsure {
+			pids = append(pids, c)
+		} else if c.isStartup() {
+			startup = c.pid
+		}
+	}
+	return pids, startup, nil
+}
+
+// endReceivers sends SIGTERM to every WAL receiver.
+func endReceivers(run postmaster) (startup int, err error) {
+	list, startup, err := receivers(run)
+	for _, c := range list {
+		if is, _ := c.isReceiver(); is {
+			err = errors.Join(err, signalChild(c.pid, unix.SIGTERM))
+		}
+	}
+	return startup, err
+}
+
+// cutPause is between two looks at the children.
+const cutPause = 500 * time.Microsecond
+
+// awaitNoReceiver ends receivers until none is left, the unnamed included.
+func awaitNoReceiver(ctx context.Context, run postmaster) error {
+	for {
+		list, _, err := receivers(run)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		if _, err := endReceivers(run); err != nil {
+			return err
+		}
+		if ended := pause(ctx, cutPause); ended != nil {
+			return fmt.Errorf("process %d (%s) has not ended: %w", list[0].pid, list[0].title, ended)
+		}
+	}
+}
+
+// rereadConfig has the startup process read the configuration and waits until the signal is delivered.
+func rereadConfig(ctx context.Context, startup int) error {
+	if err := unix.Kill(startup, unix.SIGHUP); err != nil {
+		return fmt.Errorf("reload of startup process %d: %w", startup, err)
+	}
+	for {
+		pending, err := signalPending(startup, unix.SIGHUP)
+		if err != nil || !pending {
+			return err
+		}
+		if ended := pause(ctx, cutPause); ended != nil {
+			return fmt.Errorf("SIGHUP to startup process %d is pending: %w", startup, ended)
+		}
+	}
+}
+
+// pauseSQL is one statement so that the server itself resumes replay, whatever becomes of this process.
+const pauseSQL = `DO $$
+DECLARE
+	was text := pg_get_wal_replay_pause_state();
+	give_up timestamptz := clock_timestamp() + interval '40 ms';
+	confirmed boolean;
+BEGIN
+	IF was = 'not paused' THEN
+		PERFORM pg_wal_replay_pause();
+	ELSE
+		PERFORM pg_wal_replay_resume(), pg_wal_replay_pause();
+	END IF;
+	LOOP
+		confirmed := pg_get_wal_replay_pause_state() = 'paused';
+		EXIT WHEN confirmed OR clock_timestamp() > give_up;
+		PERFORM pg_sleep(0.0002);
+	END LOOP;
+	IF was = 'not paused' THEN
+		PERFORM pg_wal_replay_resume();
+	END IF;
+	IF NOT confirmed THEN
+		RAISE EXCEPTION 'startup process did not confirm a pause' USING ERRCODE = 'object_not_in_prerequisite_state';
+	END IF;
+END $$`
+
+// confirmPause is step 2 of the proof.
+func (p *Postgres) confirmPause(ctx context.Context) error {
+	err := p.withConn(ctx, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, pauseSQL)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("pause of replay: %w", err)
+	}
+	return nil
+}
+
+// sslRequest is the code of the protocol's first message that asks for encryption, which needs no log-in.
+// Source: NEGOTIATE_SSL_CODE, pqcomm.h, PostgreSQL 15.
+const sslRequest = 80877103
+
+// knock connects to the socket and waits for one byte from the process that the postmaster forked for it.
+func (p *Postgres) knock(ctx context.Context) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", filepath.Join(p.opt.SocketDir, fmt.Sprintf(".s.PGSQL.%d", p.opt.Port)))
+	if err != nil {
+		return fmt.Errorf("knock: %w", err)
+	}
+	defer func() { _ = conn.Close() }() // nothing was sent that could be lost
+	if end, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(end); err != nil {
+			return fmt.Errorf("knock: %w", err)
+		}
+	}
+	msg := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 8), sslRequest)
+	if _, err := conn.Write(msg); err != nil {
+		return fmt.Errorf("knock: %w", err)
+	}
+	if _, err := io.ReadFull(conn, msg[:1]); err != nil {
+		return fmt.Errorf("knock: %w", err)
+	}
+	return nil
+}
+
+// restartCut restarts the server on the same files, which name no source, unless it is another one by now: that one has
+// read them, too.
+func (p *Postgres) restartCut(ctx context.Context, run postmaster) error {
+	p.change.Lock()
+	defer p.change.Unlock()
+	if now, running := p.postmaster(); running && !now.same(run) {
+		return nil
+	}
+	if err := p.stopLocked(ctx, StopFast, cutStop); err != nil {
+		return err
+	}
+	if err := p.clearTheGround(ctx); err != nil {
+		return err
+	}
+	// After a promotion, or as a primary, it has no such file; a cut server never comes back as a primary (U3).
+	if err := writeStandbySignal(p.opt.DataDir); err != nil {
+		return err
+	}
+	if err := p.forgetPlaceholders(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	noTCP := p.noTCP
+	p.mu.Unlock()
+	return p.runServer(ctx, StartSpec{NoTCP: noTCP})
+}

@@ -1,0 +1,69 @@
+package raftfsm
+
+import (
+	"fmt"
+	"reflect"
+
+	"pgquorum/cluster"
+)
+
+// applyRegister enters or updates a node.
+func applyRegister(v *cluster.View, c cluster.Register) outcome {
+	n := c.Node
+	if n.Name == "" || n.UID == "" {
+		return refuse(c, "node %q with uid %q: want both", n.Name, n.UID)
+	}
+	old, known := v.Nodes[n.Name]
+	switch {
+	case known && reflect.DeepEqual(old, n):
+		return same(nil)
+	case known && old.UID != n.UID:
+		return refuse(c, "node %q with uid %s: the name is that of uid %s", n.Name, n.UID, old.UID)
+	case known && old.Incarnation != n.Incarnation:
+		if why := lifeObstacle(v, old); why != "" {
+			return refuse(c, "node %q with incarnation %q: %s", n.Name, n.Incarnation, why)
+		}
+	}
+	v.Nodes = with(v.Nodes, n.Name, n)
+	if !known {
+		record(v, "", "node_registered", n.Name, "%s entered with incarnation %q at %s", n.Name, n.Incarnation, n.RaftAddr)
+	} else {
+		record(v, "", "node_changed", n.Name, "%s has incarnation %q (before: %q) at %s", n.Name, n.Incarnation, old.Incarnation, n.RaftAddr)
+	}
+	return done(nil)
+}
+
+// lifeObstacle says why a node's present life cannot be replaced (V5): what it confirmed as a standby of a recorded
+// rule, or acknowledged as the primary of the newest, is counted on by the next take-over; empty: it can.
+func lifeObstacle(v *cluster.View, n cluster.Node) string {
+	m, has := n.Member()
+	if !has {
+		return ""
+	}
+	for _, r := range v.Rules {
+		if r.Has(m) {
+			return fmt.Sprintf("%s is a standby of recorded rule %d of term %d", m.AppName(), r.ID, r.Term)
+		}
+		if r.Primary == m && !acquiredAfter(v, r) {
+			return fmt.Sprintf("%s is the primary of recorded rule %d of term %d", m.AppName(), r.ID, r.Term)
+		}
+	}
+	return ""
+}
+
+// acquiredAfter says whether a rule of a later acquisition is recorded: its primary had everything that a candidate
+// under r needs (C1 c), so r's primary is no longer counted on.
+func acquiredAfter(v *cluster.View, r cluster.SyncRule) bool {
+	for _, later := range v.Rules {
+		if later.Term > r.Term {
+			return true
+		}
+	}
+	return false
+}
+
+// registered says whether m is a node's registered, present life (V5).
+func registered(v *cluster.View, m cluster.Member) bool {
+	has, ok := v.Nodes[m.Node].Member()
+	return ok && has == m
+}

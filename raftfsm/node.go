@@ -1,0 +1,249 @@
+package raftfsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+
+	"pgquorum/cluster"
+)
+
+// What a caller decides on. ErrUnknown is the only one after which the command may still take effect.
+var (
+	ErrNotLeader = errors.New("not the raft leader")
+	ErrUnknown   = errors.New("outcome unknown")
+	ErrIsLeader  = errors.New("this node is the raft leader")
+	ErrClosed    = errors.New("raft node is closed")
+)
+
+// Node is this node's Raft: the replicated state machine, the lease's measure and the peer channel. All methods may be
+// called from several goroutines.
+type Node struct {
+	opt      Options
+	fsm      *fsm
+	raft     *raft.Raft
+	bolt     *raftboltdb.BoltStore
+	stable   *stableStore
+	configs  *configs
+	answers  *answers
+	acks     *acks
+	progress *progress
+	mux      *mux
+	trans    *leaseTransport
+	watch    *watcher
+
+	barrierTerm atomic.Uint64
+	settledTerm atomic.Uint64
+	campaigned  atomic.Bool
+
+	change       sync.Mutex // one membership change at a time
+	hook         sync.Mutex // guards beforeChange
+	beforeChange func(context.Context) error
+
+	ending    chan struct{} // closed when Close begins
+	closeOnce sync.Once
+	closeDone chan struct{}
+	closeErr  error
+}
+
+// How Raft's log is kept, and how soon followers learn of a commit.
+const (
+	boltLockTimeout = 5 * time.Second // another agent holds the file: say so rather than wait for ever
+	logCacheEntries = 512
+
+	snapshotThreshold = 4096
+	snapshotInterval  = 30 * time.Second
+	trailingLogs      = 4096
+	keptSnapshots     = 2
+
+	// commitTimeout: an idle leader tells followers its commit index each 1 to 2 times this. Raft's own default, 50 ms,
+	// would let standbys learn of a new primary up to 100 ms late; LEASE.md has what it costs.
+	commitTimeout = 20 * time.Millisecond
+)
+
+// Open starts Raft on DataDir/raft, listens, and bootstraps the initial members if the store is empty. It does not wait
+// for a leader.
+func Open(ctx context.Context, opt Options) (*Node, error) {
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		opt: opt, fsm: newFSM(opt.Scope, opt.Wake), answers: newAnswers(), acks: newAcks(opt.Clock),
+		progress: newProgress(), ending: make(chan struct{}), closeDone: make(chan struct{}),
+	}
+	if err := n.open(ctx); err != nil {
+		n.abandon()
+		return nil, err
+	}
+	return n, nil
+}
+
+// open does Open's work; what it has opened when it fails, abandon closes.
+func (n *Node) open(ctx context.Context) error {
+	dir := filepath.Join(n.opt.DataDir, "raft")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("raft.data_dir: %w", err)
+	}
+	conf := n.raftConfig()
+	var err error
+	path := filepath.Join(dir, "raft.db")
+	n.bolt, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: boltLockTimeout}})
+	if err != nil {
+		return fmt.Errorf("raft store %s: %w (a timeout means that another agent has it open)", path, err)
+	}
+	if n.stable, err = newStableStore(n.bolt, n.answers); err != nil {
+		return err
+	}
+	files, err := raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, conf.Logger)
+	if err != nil {
+		return fmt.Errorf("raft snapshots in %s: %w", dir, err)
+	}
+	if n.configs, err = loadConfigs(n.bolt, files); err != nil {
+		return err
+	}
+	logs, err := raft.NewLogCache(logCacheEntries, &logStore{LogStore: n.bolt, configs: n.configs})
+	if err != nil {
+		return fmt.Errorf("raft log cache: %w", err)
+	}
+	snaps := &snapshotStore{SnapshotStore: files, configs: n.configs}
+	if err := n.listen(ctx, conf); err != nil {
+		return err
+	}
+	if err := n.bootstrap(conf, logs, snaps); err != nil {
+		return err
+	}
+	if n.raft, err = raft.NewRaft(conf, n.fsm, logs, n.stable, snaps, n.trans); err != nil {
+		return fmt.Errorf("raft: %w", err)
+	}
+	n.watch = watchLeadership(n.raft, n.opt)
+	return ctx.Err()
+}
+
+// raftConfig gives Raft's own settings (L7).
+func (n *Node) raftConfig() *raft.Config {
+	t := cluster.DefaultTimings(n.opt.Heartbeat)
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(n.opt.Self)
+	conf.HeartbeatTimeout = t.Heartbeat
+	conf.ElectionTimeout = t.Heartbeat
+	conf.LeaderLeaseTimeout = t.LeaderLease
+	conf.CommitTimeout = commitTimeout
+	conf.SnapshotThreshold = snapshotThreshold
+	conf.SnapshotInterval = snapshotInterval
+	conf.TrailingLogs = trailingLogs
+	conf.ShutdownOnRemove = false
+	conf.NoLegacyTelemetry = true
+	conf.Logger = raftLogger(n.opt.Log)
+	return conf
+}
+
+// listen opens the listener and the transport on it.
+func (n *Node) listen(ctx context.Context, conf *raft.Config) error {
+	var err error
+	if n.mux, err = newMux(ctx, n.opt, n.fsm.View); err != nil {
+		return err
+	}
+	if n.opt.Advertise == "" {
+		n.opt.Advertise = n.mux.ln.Addr().String()
+	}
+	n.trans = &leaseTransport{
+		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Logger:          conf.Logger,
+			Stream:          streams{n.mux.raftSide},
+			MaxPool:         3,
+			MaxRPCsInFlight: 1, // pipelining can wedge a follower until the leader restarts
+			Timeout:         cluster.DefaultTimings(n.opt.Heartbeat).Transport,
+		}),
+		advertise: raft.ServerAddress(n.opt.Advertise),
+		clock:     n.opt.Clock, stable: n.stable, answers: n.answers, acks: n.acks, progress: n.progress,
+		onAnswer: n.opt.OnAnswer, before: n.opt.beforeAnswer, nameOf: n.nodeAt,
+	}
+	n.trans.start()
+	return nil
+}
+
+// bootstrap writes the initial members' configuration into an empty store; every initial member writes the same.
+func (n *Node) bootstrap(conf *raft.Config, logs raft.LogStore, snaps raft.SnapshotStore) error {
+	if len(n.opt.Members) == 0 {
+		return nil
+	}
+	var c raft.Configuration
+	for _, name := range slices.Sorted(maps.Keys(n.opt.Members)) {
+		c.Servers = append(c.Servers, raft.Server{
+			Suffrage: raft.Voter, ID: raft.ServerID(name), Address: raft.ServerAddress(n.opt.Members[name]),
+		})
+	}
+	err := raft.BootstrapCluster(conf, logs, n.stable, snaps, n.trans, c)
+	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+		return fmt.Errorf("raft bootstrap of %d members: %w", len(c.Servers), err)
+	}
+	return nil
+}
+
+// View gives the newest state of the FSM; never nil, never changed.
+func (n *Node) View() *cluster.View { return n.fsm.View() }
+
+// Status gives what this node sees of Raft, from memory.
+func (n *Node) Status() cluster.RaftStatus {
+	_, leader := n.raft.LeaderWithID()
+	_, config := n.configs.latest()
+	s := cluster.RaftStatus{
+		Term:      n.stable.Term(),
+		Leader:    cluster.NodeID(leader),
+		Commit:    n.raft.CommitIndex(),
+		Applied:   n.raft.AppliedIndex(),
+		Voters:    voterIDs(config),
+		Nonvoters: serverIDs(config, raft.Nonvoter),
+	}
+	switch n.raft.State() {
+	case raft.Leader:
+		s.State = cluster.RaftLeader
+		return s
+	case raft.Candidate:
+		s.State = cluster.RaftCandidate
+	case raft.Follower:
+		s.State = cluster.RaftFollower
+	default:
+		s.State = cluster.RaftShutdown
+	}
+	heard := n.raft.LastContact()
+	if heard.IsZero() {
+		s.LastContact = n.opt.Clock().Sub(n.acks.opened)
+	} else {
+		s.LastContact = time.Since(heard)
+	}
+	return s
+}
+
+// addressOf gives a node's Raft address: of the latest configuration, else of the initial members; empty: unknown.
+func (n *Node) addressOf(node cluster.NodeID) string {
+	_, config := n.configs.latest()
+	for _, s := range config.Servers {
+		if s.ID == raft.ServerID(node) {
+			return string(s.Address)
+		}
+	}
+	return n.opt.Members[node]
+}
+
+// nodeAt gives the node of the latest configuration with that address; empty: none.
+func (n *Node) nodeAt(addr string) cluster.NodeID {
+	_, config := n.configs.latest()
+	for _, s := range config.Servers {
+		if string(s.Address) == addr {
+			return cluster.NodeID(s.ID)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,88 @@
+package raftfsm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+)
+
+// keyTerm is where raft v1.8.0 keeps its term (raft.go, keyCurrentTerm).
+var keyTerm = []byte("CurrentTerm")
+
+// stableStore is Raft's StableStore with three promises more:
+//
+//   - L1: before a higher term is persisted, counting for every lower one has ended.
+//   - Term is the persisted term, and it never goes down.
+//   - Raft's heartbeat handler and a change of the term by Raft's main loop take turns (see handle).
+type stableStore struct {
+	raft.StableStore
+	answers *answers
+	term    atomic.Uint64
+
+	turn     sync.Mutex    // held by a heartbeat in Raft's handler, and by a change of the term
+	handling atomic.Uint64 // the term of the heartbeat in Raft's handler; 0: none
+	write    sync.Mutex    // one writer of the term
+}
+
+// newStableStore reads the persisted term.
+func newStableStore(store raft.StableStore, a *answers) (*stableStore, error) {
+	term, err := store.GetUint64(keyTerm)
+	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return nil, fmt.Errorf("raft store: persisted term: %w", err)
+	}
+	s := &stableStore{StableStore: store, answers: a}
+	s.term.Store(term)
+	a.endBelow(term)
+	return s, nil
+}
+
+// Term is the Raft term that is surely on disk.
+func (s *stableStore) Term() uint64 { return s.term.Load() }
+
+// SetUint64 writes a value; the term goes through setTerm.
+func (s *stableStore) SetUint64(key []byte, val uint64) error {
+	if !bytes.Equal(key, keyTerm) {
+		return s.StableStore.SetUint64(key, val)
+	}
+
+	return s.setTerm(val)
+}
+
+// setTerm persists a higher term, after counting for all lower ones has ended (L1). A lower one is not written: what
+// was persisted is what attests and votes of this node rest on (K1, K5).
+func (s *stableStore) setTerm(val uint64) error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	if val < s.term.Load() {
+		return nil
+	}
+	s.answers.endBelow(val)
+	if err := s.StableStore.SetUint64(keyTerm, val); err != nil {
+		return err
+	}
+	s.term.Store(val)
+	return nil
+}
+
+// handle runs Raft's handler for a heartbeat of the given term, unless a higher term is persisted already; then it
+// returns false and the heartbeat must be refused.
+//
+// It keeps Raft's main loop from changing the term meanwhile. raft v1.8.0 runs the heartbeat handler beside the main
+// loop, and appendEntries of a candidate compares the term, becomes a follower and then sets the heartbeat's term: a
+// candidate that raises its term in between would fall back to the lower one, on disk too, after it voted in the higher.
+func (s *stableStore) handle(term uint64, handler func()) bool {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if term < s.Term() {
+		return false
+	}
+	s.handling.Store(term)
+	defer s.handling.Store(0)
+	handler()
+	return true
+}
