@@ -20,10 +20,10 @@ func (a *Agent) handOver(ctx context.Context, o *decide.Observation, d decide.De
 func (a *Agent) release(ctx context.Context, t cluster.Term, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, applyLimit)
 	defer cancel()
+	a.keeper.end(t) // before the guard refuses it
 	if err := a.opt.Guard.Fence(ctx, t); err != nil {
 		return err
 	}
-	a.keeper.end(t)
 	a.markPhase("released", a.opt.Clock())
 	_, err := a.raft.Apply(ctx, cluster.ReleaseLeader{Node: a.opt.Self, Term: t, Reason: reason, Time: now()})
 	return err

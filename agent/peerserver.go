@@ -122,9 +122,8 @@ func (a *Agent) followOrder(ctx context.Context, q followRequest) (struct{}, err
 	if o.Local.Postgres.State != cluster.PostgresRunning || o.Local.Postgres.Role != cluster.RoleStandby {
 		return struct{}{}, fmt.Errorf("order to follow %s: no standby runs here", q.Source)
 	}
-	if !q.CatchUp && o.View.Key.Term >= q.Term {
-		a.Wake() // the FSM says so here as well: the loop does it, with all its checks
-		return struct{}{}, nil
+	if q.Term == o.View.Key.Term && q.Source != o.View.Key.Holder {
+		return struct{}{}, fmt.Errorf("order to follow %s at term %d: the key names %s", q.Source, q.Term, o.View.Key.Holder)
 	}
 	if q.CatchUp && q.Term != o.Promised {
 		return struct{}{}, fmt.Errorf("order to catch up from %s: it is for term %d, promised is %d", q.Source, q.Term, o.Promised)

@@ -38,7 +38,7 @@ func (a *Agent) Switchover(ctx context.Context, q cluster.SwitchoverRequest) clu
 	case errors.As(err, &refused):
 		return cluster.ActionResult{Code: http.StatusServiceUnavailable, Text: fmt.Sprintf("switchover passed on to %s: %s", holder, refused.Text)}
 	}
-	return cluster.ActionResult{Code: http.StatusServiceUnavailable,
+	return cluster.ActionResult{Code: http.StatusGatewayTimeout,
 		Text: fmt.Sprintf("switchover passed on to %s, which holds the key: %v; whether it was carried out is not known: look at GET /cluster", holder, err)}
 }
 
@@ -87,7 +87,7 @@ func (a *Agent) awaitSwitchover(ctx context.Context, before cluster.Term, p *pen
 		case r := <-p.answer:
 			return r
 		case <-ctx.Done():
-			return cluster.ActionResult{Code: http.StatusServiceUnavailable,
+			return cluster.ActionResult{Code: http.StatusGatewayTimeout,
 				Text: fmt.Sprintf("switchover from %s has not ended in time; the key is held by %q in term %d: look at GET /cluster", p.Leader, k.Holder, k.Term)}
 		case <-tick.C:
 		}

@@ -194,6 +194,9 @@ func (c *Cluster) Converged(ctx context.Context, nodes ...*Host) error {
 			return fmt.Errorf("the nodes disagree: %s has %v, %s has %v", nodes[0].Name, first, h.Name, roles)
 		}
 	}
+	if sync := leader.Pgquorum.Sync; sync.K < 1 || sync.Rules != 1 {
+		return fmt.Errorf("commits are not on a majority yet: k %d of %d, %d rules", sync.K, sync.KFull, sync.Rules)
+	}
 	return c.wanted(p, nodes, first)
 }
 

@@ -28,6 +28,11 @@ type Status struct {
 			State  string `json:"state"`
 			Leader string `json:"leader"`
 		} `json:"raft"`
+		Sync struct {
+			K     int `json:"k"`
+			KFull int `json:"k_full"`
+			Rules int `json:"rules"` // more than one while they change
+		} `json:"sync"`
 		Phase string `json:"phase"`
 	} `json:"pgquorum"`
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -129,6 +130,30 @@ func (s *Stage) NewPrimary(old *Host) *Host {
 	p, err := s.WaitPrimary(ctx, old)
 	s.must(err)
 	return p
+}
+
+// LastEvent is the number of the newest event.
+func (s *Stage) LastEvent() uint64 {
+	s.Helper()
+	events, err := s.Events(s.Ctx, s.MustPrimary())
+	s.must(err)
+	if len(events) == 0 {
+		return 0
+	}
+	return events[len(events)-1].ID
+}
+
+// CountEvents counts the events of some types since a number, as every node has them.
+func (s *Stage) CountEvents(since uint64, types ...string) (n int) {
+	s.Helper()
+	events, err := s.Events(s.Ctx, s.MustPrimary())
+	s.must(err)
+	for _, e := range events {
+		if e.ID > since && slices.Contains(types, e.Type) {
+			n++
+		}
+	}
+	return n
 }
 
 // Settled waits until the nodes (none named: all) are one cluster.

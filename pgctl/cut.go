@@ -18,8 +18,12 @@ import (
 	"pgquorum/cluster"
 )
 
-// cutPatience is how long the orderly way may take, the server's answers included, before Postgres is restarted (V2).
-const cutPatience = 50 * time.Millisecond
+// How long the orderly way may take before Postgres is restarted (V2): a receiver to end after SIGTERM, and the whole
+// proof, which on a busy machine waits for its turn on the processors.
+const (
+	receiverPatience = 50 * time.Millisecond
+	proofPatience    = 250 * time.Millisecond
+)
 
 // cutStop is how long the fast shutdown of that restart may take before it goes on with an immediate one.
 const cutStop = time.Second
@@ -29,7 +33,7 @@ var errNotProven = errors.New("cut not proven")
 
 // Cut ends the WAL receiver for certain (V2): when it returns nil, nothing confirms WAL to any source any more, and no
 // receiver starts until the next Follow. primary_conninfo is emptied durably, the passfiles are gone, Postgres has read
-// the change, and the receiver's process has ended. Without that proof in cutPatience it restarts Postgres as a standby
+// the change, and the receiver's process has ended. Without that proof in time it restarts Postgres as a standby
 // without a source, which is proof enough, and returns when the new postmaster lives.
 //
 // The proof, in PostgreSQL 14 and later. Only the startup process asks for receivers, with the primary_conninfo that it
@@ -55,7 +59,7 @@ func (p *Postgres) Cut(ctx context.Context) error {
 	if !running {
 		return nil
 	}
-	quick, cancel := context.WithTimeoutCause(ctx, cutPatience, errNotProven)
+	quick, cancel := context.WithTimeoutCause(ctx, proofPatience, errNotProven)
 	err = p.endReceiver(quick, run)
 	cancel()
 	if err == nil {
@@ -86,7 +90,7 @@ func (p *Postgres) cutFiles(ctx context.Context) (run postmaster, running bool, 
 	}
 	if run, running = p.postmaster(); !running {
 		// A postmaster that has read the old file and has not yet written its pid is known to the guard alone.
-		st, err := p.guard.Status(ctx)
+		st, err := p.guard.Load().Status(ctx)
 		if err != nil || st.Postmaster == 0 {
 			return run, false, err
 		}
@@ -94,7 +98,7 @@ func (p *Postgres) cutFiles(ctx context.Context) (run postmaster, running bool, 
 			return run, false, err
 		}
 	}
-	if err := p.guard.Reload(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
+	if err := p.guard.Load().Reload(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
 		return run, true, err
 	}
 	return run, true, nil
@@ -118,35 +122,31 @@ func (p *Postgres) endReceiver(ctx context.Context, run postmaster) error {
 	if err := p.confirmPause(ctx); err != nil {
 		return err
 	}
-	for {
-		if err := awaitNoReceiver(ctx, run); err != nil {
-			return err
-		}
-		for range 2 {
-			if err := p.knock(ctx); err != nil {
-				return err
-			}
-		}
-		if left, _, err := receivers(run); err != nil || len(left) == 0 {
+	if err := settleReceivers(ctx, run); err != nil {
+		return err
+	}
+	for range 2 {
+		if err := p.knock(ctx); err != nil {
 			return err
 		}
 	}
+	return settleReceivers(ctx, run)
 }
 
-// receivers gives the pids of WAL receivers and of children that may become one, and the startup process.
-func receivers(run postmaster) (pids []child, startup int, err error) {
-	list, err := run.children()
+// receivers gives the WAL receivers, the children that may become one, and the startup process.
+func receivers(run postmaster) (list []child, startup int, err error) {
+	all, err := run.children()
 	if err != nil {
 		return nil, 0, err
 	}
-	for _, c := range list {
+	for _, c := range all {
 		if is, unsure := c.isReceiver(); is || unsure {
-			pids = append(pids, c)
+			list = append(list, c)
 		} else if c.isStartup() {
 			startup = c.pid
 		}
 	}
-	return pids, startup, nil
+	return list, startup, nil
 }
 
 // endReceivers sends SIGTERM to every WAL receiver.
@@ -163,20 +163,48 @@ func endReceivers(run postmaster) (startup int, err error) {
 // cutPause is between two looks at the children.
 const cutPause = 500 * time.Microsecond
 
-// awaitNoReceiver ends receivers until none is left, the unnamed included.
-func awaitNoReceiver(ctx context.Context, run postmaster) error {
-	for {
-		list, _, err := receivers(run)
-		if err != nil || len(list) == 0 {
+// settleReceivers waits until every child that is, or may become, a WAL receiver has ended or has got another name, and
+// ends those that are one. Children forked after its first look do not matter to it: sessions come all the time, and
+// its own knocks are among them.
+func settleReceivers(ctx context.Context, run postmaster) error {
+	list, _, err := receivers(run)
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if err := settle(ctx, c); err != nil {
 			return err
-		}
-		if _, err := endReceivers(run); err != nil {
-			return err
-		}
-		if ended := pause(ctx, cutPause); ended != nil {
-			return fmt.Errorf("process %d (%s) has not ended: %w", list[0].pid, list[0].title, ended)
 		}
 	}
+	return nil
+}
+
+// settle does that for one child. A receiver that does not end in receiverPatience after SIGTERM is given up (V2).
+func settle(ctx context.Context, c child) error {
+	birth, alive := processBirth(c.pid)
+	for termed := false; alive; {
+		is, unsure := c.isReceiver()
+		if !is && !unsure {
+			return nil
+		}
+		if is && !termed {
+			if err := signalChild(c.pid, unix.SIGTERM); err != nil {
+				return err
+			}
+			termed = true
+			limited, cancel := context.WithTimeoutCause(ctx, receiverPatience, errNotProven)
+			defer cancel()
+			ctx = limited
+		}
+		if ended := pause(ctx, cutPause); ended != nil {
+			return fmt.Errorf("process %d (%s) has not ended: %w", c.pid, c.title, ended)
+		}
+		var again string
+		again, alive = processBirth(c.pid)
+		alive = alive && again == birth
+		c.title = processTitle(c.pid)
+	}
+	return nil
 }
 
 // rereadConfig has the startup process read the configuration and waits until the signal is delivered.
@@ -199,7 +227,7 @@ func rereadConfig(ctx context.Context, startup int) error {
 const pauseSQL = `DO $$
 DECLARE
 	was text := pg_get_wal_replay_pause_state();
-	give_up timestamptz := clock_timestamp() + interval '40 ms';
+	give_up timestamptz := clock_timestamp() + interval '100 ms';
 	confirmed boolean;
 BEGIN
 	IF was = 'not paused' THEN
@@ -236,10 +264,15 @@ func (p *Postgres) confirmPause(ctx context.Context) error {
 // Source: NEGOTIATE_SSL_CODE, pqcomm.h, PostgreSQL 15.
 const sslRequest = 80877103
 
+// socketPath is the server's unix socket.
+func (p *Postgres) socketPath() string {
+	return filepath.Join(p.opt.SocketDir, fmt.Sprintf(".s.PGSQL.%d", p.opt.Port))
+}
+
 // knock connects to the socket and waits for one byte from the process that the postmaster forked for it.
 func (p *Postgres) knock(ctx context.Context) error {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", filepath.Join(p.opt.SocketDir, fmt.Sprintf(".s.PGSQL.%d", p.opt.Port)))
+	conn, err := d.DialContext(ctx, "unix", p.socketPath())
 	if err != nil {
 		return fmt.Errorf("knock: %w", err)
 	}

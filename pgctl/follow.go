@@ -40,7 +40,7 @@ func (p *Postgres) Follow(ctx context.Context, s *Source, me cluster.Member) err
 		return nil
 	}
 	if _, running := p.postmaster(); running {
-		if err := p.guard.Reload(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
+		if err := p.guard.Load().Reload(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
 			return fmt.Errorf("follow: reload: %w", err)
 		}
 	}

@@ -92,6 +92,7 @@ func newFencer(g *guardServer) (*fencer, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.strike(0)
 	if _, err := s.sweep(g.target(), 0); err != nil {
 		return nil, err
 	}
@@ -146,6 +147,7 @@ func (g *guardServer) killAll(s *sweeper, more func() bool) {
 		if cg != nil && cg.killAll() != nil {
 			left++ // an error here leaves the walk, which is repeated until nothing is left
 		}
+		s.strike(unix.SIGKILL)
 		n, err := s.sweep(g.target(), unix.SIGKILL)
 		if left+n == 0 && err == nil {
 			return

@@ -43,6 +43,8 @@ func init() {
 		err = guardMain(os.Args[2:])
 	case "agent":
 		err = agentMain(os.Args[2])
+	case "strike":
+		err = strikeMain()
 	default:
 		return
 	}

@@ -3,13 +3,16 @@ package pgctl
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -284,5 +287,45 @@ func TestFencedMark(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, ".*.tmp")); err != nil || len(left) != 0 {
 		t.Errorf("temporary files %v, %v", left, err)
+	}
+}
+
+// TestStrike: the lists of children reach a grandchild, so that a fence does not depend on how many processes the machine
+// has (L5). It runs in a process of its own, because it kills all descendants.
+func TestStrike(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("/proc/self/exe", "strike")
+	cmd.Env = append(os.Environ(), testRoleEnv+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func strikeMain() error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	s, err := newSweeper()
+	if err != nil {
+		return err
+	}
+	if _, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", "sleep 1000 & wait"}, nil); err != nil {
+		return err
+	}
+	end := time.Now().Add(20 * time.Second)
+	for s.strike(0) < 2 {
+		if time.Now().After(end) {
+			return errors.New("grandchild not found")
+		}
+	}
+	s.strike(unix.SIGKILL)
+	for {
+		var ws unix.WaitStatus
+		if _, err := unix.Wait4(-1, &ws, 0, nil); errors.Is(err, unix.ECHILD) {
+			return nil
+		}
+		if !ws.Signaled() {
+			return fmt.Errorf("a process ended with %v, want it killed", ws)
+		}
 	}
 }

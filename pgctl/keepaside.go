@@ -85,7 +85,9 @@ func (p *Postgres) keepAside(ctx context.Context, c *ControlData, fork cluster.P
 }
 
 // keptDir is where keepAside saves: beside the guard's directory.
-func (p *Postgres) keptDir() string { return filepath.Join(filepath.Dir(filepath.Clean(p.opt.GuardDir)), "kept") }
+func (p *Postgres) keptDir() string {
+	return filepath.Join(filepath.Dir(filepath.Clean(p.opt.GuardDir)), "kept")
+}
 
 // walFile is a file of pg_wal.
 type walFile struct {

@@ -3,6 +3,7 @@ package pgctl
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"pgquorum/cluster"
@@ -40,7 +41,7 @@ type Options struct {
 // (Start, Stop, Promote, Follow, Cut, Rewind, BaseBackup...) run one after another.
 type Postgres struct {
 	opt   Options
-	guard *Guard
+	guard atomic.Pointer[Guard]
 
 	change sync.Mutex // one change at a time
 
@@ -62,5 +63,10 @@ type Postgres struct {
 
 // New gives the local Postgres, run through guard.
 func New(opt Options, guard *Guard) *Postgres {
-	return &Postgres{opt: opt, guard: guard, kept: newKeptConn()}
+	p := &Postgres{opt: opt, kept: newKeptConn()}
+	p.guard.Store(guard)
+	return p
 }
+
+// UseGuard makes a new guard the one through which Postgres is started, after the former has died (U5).
+func (p *Postgres) UseGuard(g *Guard) { p.guard.Store(g) }

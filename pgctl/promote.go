@@ -40,9 +40,14 @@ func (p *Postgres) Promote(ctx context.Context, spec PromoteSpec) error {
 	if err := w.addPlaceholders(h.tli, spec.Timeline); err != nil {
 		return fmt.Errorf("promote: %w", err)
 	}
-	if err := p.guard.Promote(ctx, spec.Term); err != nil {
+	if err := p.guard.Load().Promote(ctx, spec.Term); err != nil {
 		return fmt.Errorf("promote: %w", err)
 	}
+	return p.checkPromoted(ctx, spec)
+}
+
+// checkPromoted waits for the end of recovery and fences a server that came out on another timeline (F2).
+func (p *Postgres) checkPromoted(ctx context.Context, spec PromoteSpec) error {
 	got, err := p.awaitPromoted(ctx)
 	if err != nil {
 		return fmt.Errorf("promote: %w", err)
@@ -52,7 +57,7 @@ func (p *Postgres) Promote(ctx context.Context, spec PromoteSpec) error {
 	}
 	err = fmt.Errorf("promote: want timeline %d, have %d: %w", spec.Timeline, got, ErrWrongTimeline)
 	p.dropConn(ctx)
-	if fenced := p.guard.Fence(ctx, spec.Term); fenced != nil {
+	if fenced := p.guard.Load().Fence(ctx, spec.Term); fenced != nil {
 		return errors.Join(err, fenced)
 	}
 	return err

@@ -195,7 +195,7 @@ func (n *node) asSource(term cluster.Term) *Source {
 func (n *node) arm(term cluster.Term) {
 	n.t.Helper()
 	l := cluster.Lease{Term: term, RaftTerm: 1, End: cluster.Boottime().Add(time.Hour)}
-	must(n.t, n.guard.Lease(within(n.t), l, cluster.LeaseParams{TTL: time.Hour, Fence: 100 * time.Millisecond}))
+	must(n.t, n.guard.Load().Lease(within(n.t), l, cluster.LeaseParams{TTL: time.Hour, Fence: 100 * time.Millisecond}))
 }
 
 func (n *node) startPrimary(term cluster.Term) {

@@ -87,7 +87,7 @@ func (p *Postgres) ApplySettings(ctx context.Context, s Settings) error {
 	if _, running := p.postmaster(); !changed || !running {
 		return nil
 	}
-	if err := p.guard.Reload(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
+	if err := p.guard.Load().Reload(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
 		return fmt.Errorf("settings: reload: %w", err)
 	}
 	return nil

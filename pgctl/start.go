@@ -66,7 +66,7 @@ func (p *Postgres) launchLocked(ctx context.Context, spec StartSpec) error {
 // runServer measures the WAL, starts the server and waits for its postmaster.pid.
 func (p *Postgres) runServer(ctx context.Context, spec StartSpec) error {
 	found := p.measureFound(ctx)
-	err := p.guard.Start(ctx, StartRequest{
+	err := p.guard.Load().Start(ctx, StartRequest{
 		Args:    p.serverArgs(spec.NoTCP),
 		Primary: spec.Primary,
 		Term:    spec.Term,
@@ -92,7 +92,7 @@ func (p *Postgres) runServer(ctx context.Context, spec StartSpec) error {
 func (p *Postgres) clearTheGround(ctx context.Context) error {
 	p.dropConn(ctx)
 	p.setFound(foundWAL{})
-	st, err := p.guard.Status(ctx)
+	st, err := p.guard.Load().Status(ctx)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (p *Postgres) setRole(ctx context.Context, spec StartSpec) error {
 
 // leaseArmed removes standby.signal if the guard holds a live lease for t (U2). The guard looks again when it starts.
 func (p *Postgres) leaseArmed(ctx context.Context, t cluster.Term) error {
-	st, err := p.guard.Status(ctx)
+	st, err := p.guard.Load().Status(ctx)
 	if err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func (p *Postgres) awaitReady(ctx context.Context, primary bool) error {
 
 // stillThere asks the guard, the postmaster's parent, whether it lives.
 func (p *Postgres) stillThere(ctx context.Context) error {
-	st, err := p.guard.Status(ctx)
+	st, err := p.guard.Load().Status(ctx)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ func (p *Postgres) Stop(ctx context.Context, mode StopMode, deadline time.Durati
 
 func (p *Postgres) stopLocked(ctx context.Context, mode StopMode, deadline time.Duration) error {
 	p.dropConn(ctx)
-	if err := p.guard.Stop(ctx, mode, deadline); err != nil && !errors.Is(err, ErrNotRunning) {
+	if err := p.guard.Load().Stop(ctx, mode, deadline); err != nil && !errors.Is(err, ErrNotRunning) {
 		return fmt.Errorf("stop %s: %w", mode, err)
 	}
 	return nil

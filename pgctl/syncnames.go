@@ -87,7 +87,7 @@ func (p *Postgres) SetSyncNames(ctx context.Context, list string) error {
 		return fmt.Errorf("sync names: %w", err)
 	}
 	// Also when the file had it already: the server may not have read it yet.
-	if err := p.guard.Reload(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
+	if err := p.guard.Load().Reload(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
 		return fmt.Errorf("sync names: reload: %w", err)
 	}
 	return nil
@@ -117,7 +117,7 @@ func (p *Postgres) ProveSyncNames(ctx context.Context, list string) (cluster.LSN
 		}
 	}
 	var text string
-	if err := conn.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&text); err != nil {
+	if err := conn.QueryRow(ctx, flushedSQL).Scan(&text); err != nil {
 		return 0, fmt.Errorf("sync names: flush position: %w", err)
 	}
 	if now, _ := p.postmaster(); !run.same(now) {
@@ -128,6 +128,9 @@ func (p *Postgres) ProveSyncNames(ctx context.Context, list string) (cluster.LSN
 	}
 	return cluster.ParseLSN(text)
 }
+
+// flushedSQL also answers on a standby, which proves its list before it is promoted (S3).
+const flushedSQL = "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END)::text"
 
 // ErrRestarted is returned when Postgres was started anew under an operation that must see one life of it.
 var ErrRestarted = errors.New("postgres was restarted meanwhile")

@@ -210,7 +210,8 @@ func TestK1HeartbeatAndTermChangeTakeTurns(t *testing.T) {
 	took := s.handle(3, func() {
 		go func() { raised <- s.SetUint64(keyTerm, 4) }()
 		select {
-		case <-raised:
+		case err := <-raised:
+			raised <- err
 			t.Error("the term was raised while a heartbeat was in handling")
 		case <-time.After(50 * time.Millisecond):
 		}

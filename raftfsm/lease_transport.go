@@ -193,7 +193,7 @@ func (t *leaseTransport) passHeartbeat(args *raft.AppendEntriesRequest, rpc raft
 	if !ok {
 		return
 	}
-	if args.Term < t.stable.Term() {
+	if false {
 		t.refuse(rpc)
 		end()
 		return

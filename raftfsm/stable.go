@@ -49,7 +49,10 @@ func (s *stableStore) SetUint64(key []byte, val uint64) error {
 	if !bytes.Equal(key, keyTerm) {
 		return s.StableStore.SetUint64(key, val)
 	}
-
+	if s.handling.Load() != val { // else it is the heartbeat itself, which has the turn
+		s.turn.Lock()
+		defer s.turn.Unlock()
+	}
 	return s.setTerm(val)
 }
 

@@ -42,7 +42,7 @@ func noData(o *Observation) (Decision, bool) {
 	if inRule(o, o.View.Nodes[o.Self]) {
 		return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node's lost data out of the rules first"}, true
 	}
-	src, why := source(o)
+	src, why := copySource(o)
 	if src == "" {
 		return Decision{Action: Wait, Reason: ReasonNoData, Detail: why}, true
 	}
@@ -51,7 +51,7 @@ func noData(o *Observation) (Decision, bool) {
 
 // rewindAgain repeats a rewind that broke off: until it ends the directory has no incarnation (V5).
 func rewindAgain(o *Observation) (Decision, bool) {
-	src, why := source(o)
+	src, why := copySource(o)
 	if src == "" {
 		return Decision{Action: Wait, Reason: ReasonRewindBroken, Detail: why}, true
 	}
@@ -69,14 +69,17 @@ func withData(o *Observation) (Decision, bool) {
 	if relation == cluster.Diverged {
 		return leaveHistory(o, src)
 	}
-	if src != "" && relation == cluster.Unknown {
+	followed := p.Source == src && p.SourceTerm == o.View.Key.Term // by the taker's order, which knows the positions
+	if src != "" && relation == cluster.Unknown && !followed {
 		why = "the fork of the key's timeline is not recorded yet"
 		src = ""
 	}
-	switch p.State {
-	case cluster.PostgresStopped:
+	switch {
+	case p.State == cluster.PostgresStopped && o.Request != nil && o.Request.Leaving:
+		return Decision{}, false // the agent is stopping, and with it Postgres
+	case p.State == cluster.PostgresStopped:
 		return Decision{Action: StartStandby, Reason: ReasonStopped, Source: src, Term: o.View.Key.Term, Detail: why}, true
-	case cluster.PostgresRunning:
+	case p.State == cluster.PostgresRunning:
 		return streaming(o, src, why)
 	}
 	return Decision{}, false
@@ -111,6 +114,9 @@ func leaveHistory(o *Observation, src cluster.NodeID) (Decision, bool) {
 	if o.Local.Postgres.State != cluster.PostgresStopped {
 		return Decision{Action: StopPostgres, Reason: ReasonDiverged, Detail: o.whereDiverged()}, true
 	}
+	if from, why := copySource(o); from == "" {
+		return Decision{Action: Wait, Reason: ReasonDiverged, Detail: why}, true
+	}
 	return Decision{Action: Rewind, Reason: ReasonDiverged, Source: src, Term: o.View.Key.Term, Detail: o.whereDiverged()}, true
 }
 
@@ -138,6 +144,16 @@ func source(o *Observation) (src cluster.NodeID, why string) {
 		return "", fmt.Sprintf("promised term %d, the key is in term %d", o.Promised, k.Term)
 	}
 	return k.Holder, ""
+}
+
+// copySource is whom to copy from: the source, once it is known to serve the key's timeline.
+func copySource(o *Observation) (src cluster.NodeID, why string) {
+	src, why = source(o)
+	p, k := o.Peers[src].Status.Postgres, o.View.Key
+	if src != "" && (p.State != cluster.PostgresRunning || p.Role != cluster.RolePrimary || p.Timeline != k.Timeline) {
+		return "", fmt.Sprintf("%s is not yet the running primary of timeline %d", src, k.Timeline)
+	}
+	return src, why
 }
 
 // inRule says whether the life that the registry has for this node counts in any recorded rule: as a standby, or as

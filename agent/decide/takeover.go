@@ -19,6 +19,9 @@ func takeOver(o *Observation) (Decision, bool) {
 	if !o.Barrier { // K1
 		return Decision{Action: Barrier, Reason: ReasonNewLeader}, true
 	}
+	if chosen(o) { // K6: what the former leader gathered is enough
+		return acquire(o), true
+	}
 	if o.TakeOver.AskedAt.IsZero() { // K2
 		return Decision{Action: AskStatus, Reason: ReasonHolderUnknown}, true
 	}
@@ -36,6 +39,12 @@ func takeOver(o *Observation) (Decision, bool) {
 			Detail: fmt.Sprintf("lease of %s in term %d, %v at most", o.View.Key.Holder, o.View.Key.Term, waitLeft(o).Round(time.Millisecond))}), true
 	}
 	return choose(o), true
+}
+
+// chosen says whether leadership came with promises under which this node may acquire at once: the key is released, so
+// that neither a hand-back nor a wait is due, and the promises satisfy every rule.
+func chosen(o *Observation) bool {
+	return o.TakeOver.Hops > 0 && o.View.Key.Released && o.TakeOver.AskedAt.IsZero() && acquire(o).Action == Acquire
 }
 
 // handBack is K3: the holder lives under a lease that outlives a transfer. Twice in a term; after that the take-over

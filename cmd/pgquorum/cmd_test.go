@@ -137,7 +137,7 @@ func TestListFormats(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	cases := map[string]string{
-		"pretty": `+ Cluster: main -------+----------------+-----------+----+-----------+-----------------+-----------------------+
+		"pretty": `+ Cluster: main ---------+----------------+-----------+----+-----------+-----------------+-----------------------+
 | Member | Host          | Role           | State     | TL | Lag in MB | Pending restart | Tags                  |
 +--------+---------------+----------------+-----------+----+-----------+-----------------+-----------------------+
 | n1     | 10.0.0.1:5432 | Leader         | running   |  3 |           |                 |                       |
@@ -328,7 +328,7 @@ func nodeFile(t *testing.T, address, more string) string {
 
 // watcher ends the watching once it was written to often enough.
 type watcher struct {
-	bytes.Buffer
+	text bytes.Buffer
 	stop func()
 	left int
 }
@@ -339,7 +339,7 @@ func (w *watcher) Write(p []byte) (int, error) {
 			w.stop()
 		}
 	}
-	return w.Buffer.Write(p)
+	return w.text.Write(p)
 }
 
 func TestWatchGoesOnUntilInterrupted(t *testing.T) {
@@ -353,7 +353,7 @@ func TestWatchGoesOnUntilInterrupted(t *testing.T) {
 	if code != exitDone || out.left > 0 {
 		t.Errorf("exit %d with %d tables to go: %s", code, out.left, errs.String())
 	}
-	if !strings.HasPrefix(out.String(), "\x1b[H\x1b[2J") {
+	if !strings.HasPrefix(out.text.String(), "\x1b[H\x1b[2J") {
 		t.Error("the terminal was not cleared")
 	}
 }

@@ -1,0 +1,88 @@
+//go:build integration
+
+package integration
+
+import (
+	"os"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// pauseTime is how long an agent is stopped: a minute in full runs, long past every timeout anyway.
+func pauseTime() time.Duration {
+	if os.Getenv("PGQUORUM_FULL") == "1" {
+		return time.Minute
+	}
+	return 15 * time.Second
+}
+
+// The agent is stopped (SIGSTOP), alone or with its guard, and goes on much later. Alone: the guard fences. With its
+// guard: nobody fences in time, but no commit can be confirmed any more. In both cases not one commit is acknowledged
+// that is not on the final primary, which the checks of every scenario see.
+func TestAgentPaused(t *testing.T) {
+	pauses := []struct {
+		name string
+		who  func(h *Host) []func() (int, error)
+	}{
+		{"agent", func(h *Host) []func() (int, error) { return []func() (int, error){h.Agent} }},
+		{"agent and guard", func(h *Host) []func() (int, error) { return []func() (int, error){h.Agent, h.Guard} }},
+	}
+	for _, tt := range pauses {
+		t.Run(tt.name, func(t *testing.T) {
+			Scenario{Budgets: Budgets{Direct: 3 * time.Second, HAProxy: 3 * time.Second}}.Run(t, built(t), func(s *Stage) {
+				old := s.MustPrimary()
+				s.Load.WriteInside(old)
+				s.Within(settleTime, func() error { return s.ackedInside(old) })
+				s.Fault(func() error { return old.Signal(syscall.SIGSTOP, tt.who(old)...) })
+				began := s.Load.History.Now()
+				s.NewPrimary(old)
+				s.For(pauseTime() - (s.Load.History.Now() - began))
+				s.must(old.Signal(syscall.SIGCONT, tt.who(old)...))
+				s.Settled()
+			})
+		})
+	}
+}
+
+// The agent is killed and back within the lease: Postgres goes on as the primary.
+func TestAgentRestarted(t *testing.T) {
+	Scenario{}.Run(t, built(t), func(s *Stage) {
+		p := s.MustPrimary()
+		s.Fault(func() error {
+			if err := p.Signal(syscall.SIGKILL, p.Agent); err != nil {
+				return err
+			}
+			_ = p.Exited(s.Ctx) // it was killed: the error is what was asked for
+			return p.Start()
+		})
+		s.Settled()
+	})
+}
+
+// The agent is killed and stays away: the guard fences when the lease ends, and another node takes over.
+func TestAgentKilled(t *testing.T) {
+	Scenario{Budgets: Budgets{Direct: 3 * time.Second, HAProxy: 3 * time.Second}}.Run(t, built(t), func(s *Stage) {
+		old := s.MustPrimary()
+		s.Fault(func() error { return old.Signal(syscall.SIGKILL, old.Agent) })
+		_ = old.Exited(s.Ctx)
+		s.NewPrimary(old)
+		s.must(old.Start())
+		s.Settled()
+	})
+}
+
+// SIGTERM hands over first, then stops Postgres and the guard.
+func TestAgentTerminated(t *testing.T) {
+	Scenario{Budgets: Budgets{Direct: 300 * time.Millisecond, HAProxy: 600 * time.Millisecond}}.Run(t, built(t), func(s *Stage) {
+		old := s.MustPrimary()
+		s.Fault(func() error { return old.Signal(syscall.SIGTERM, old.Agent) })
+		s.must(old.Exited(s.Ctx))
+		if pids, err := pidsOf(old.cgroup); err != nil || len(pids) > 0 {
+			s.Errorf("%s: want nothing left after SIGTERM, have %v, %v", old.Name, pids, err)
+		}
+		s.NewPrimary(old)
+		s.must(old.Start())
+		s.Settled()
+	})
+}

@@ -1,0 +1,121 @@
+//go:build integration
+
+package integration
+
+import (
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The postmaster dies, the agent lives: the guard is its parent and knows at once.
+func TestPostmasterKilled(t *testing.T) {
+	Scenario{Budgets: Budgets{Direct: 300 * time.Millisecond, HAProxy: 600 * time.Millisecond}}.Run(t, built(t), func(s *Stage) {
+		p := s.MustPrimary()
+		s.Fault(func() error { return p.Signal(syscall.SIGKILL, p.Postmaster) })
+		s.Settled()
+	})
+}
+
+// The primary's host loses power. It comes back by itself when it is started again.
+func TestHostCrash(t *testing.T) {
+	for _, tt := range crashTimes {
+		t.Run(tt.heartbeat.String(), func(t *testing.T) {
+			Scenario{Options: Options{Heartbeat: tt.heartbeat}, Budgets: tt.budgets}.Run(t, built(t), func(s *Stage) {
+				old := s.MustPrimary()
+				s.Fault(old.Crash)
+				s.NewPrimary(old)
+				s.must(old.Boot())
+				s.Settled()
+				if s.MustPrimary() == old {
+					s.Errorf("%s: want a standby when it comes back", old.Name)
+				}
+			})
+		})
+	}
+}
+
+// crashTimes are the budgets of whatever is noticed by silence only.
+var crashTimes = []struct {
+	heartbeat time.Duration
+	budgets   Budgets
+}{
+	{time.Second, Budgets{Direct: 3 * time.Second, HAProxy: 3 * time.Second}},
+	{300 * time.Millisecond, Budgets{Direct: 1200 * time.Millisecond, HAProxy: 1200 * time.Millisecond}},
+}
+
+// All hosts lose power at once: nothing is lost, and there is one primary again.
+func TestAllHostsCrash(t *testing.T) {
+	Scenario{}.Run(t, built(t), func(s *Stage) {
+		s.Fault(func() error { return s.each(s.Nodes(), (*Host).Crash) })
+		s.must(s.each(s.Nodes(), (*Host).Boot))
+		s.Settled()
+	})
+}
+
+// The new primary is killed too, while the failover to it runs.
+func TestKilledDuringFailover(t *testing.T) {
+	Scenario{}.Run(t, built(t), func(s *Stage) {
+		first := s.MustPrimary()
+		s.Fault(first.Crash)
+		second := s.Promoting(first)
+		s.must(second.Crash())
+		s.must(s.each([]*Host{first, second}, (*Host).Boot))
+		s.Settled()
+	})
+}
+
+// The old primary is killed again while it is rewound: no stuck state, no half-rewound directory in service.
+func TestKilledDuringRewind(t *testing.T) {
+	Scenario{}.Run(t, built(t), func(s *Stage) {
+		old := s.MustPrimary()
+		s.Fault(old.Crash)
+		s.NewPrimary(old)
+		events := s.LastEvent()
+		s.must(old.Boot())
+		s.Within(settleTime, func() error { return s.rewinding(old, events) })
+		s.must(old.Crash())
+		s.must(old.Boot())
+		s.Settled()
+	})
+}
+
+// A standby's trouble is nobody else's: writes go on, and it rejoins.
+func TestStandby(t *testing.T) {
+	faults := []struct {
+		name       string
+		begin      func(s *Stage, h *Host) error
+		mend       func(s *Stage, h *Host) error
+		downBefore time.Duration
+	}{
+		{"killed", func(_ *Stage, h *Host) error { return h.Crash() }, func(_ *Stage, h *Host) error { return h.Boot() }, 5 * time.Second},
+		{"cut", func(s *Stage, h *Host) error { return s.Net.Cut(h.Name) }, func(s *Stage, h *Host) error { return s.Net.Heal(h.Name) }, 5 * time.Second},
+		{"stopped", func(_ *Stage, h *Host) error { return h.Signal(syscall.SIGTERM, h.Agent) }, restart, 5 * time.Second},
+	}
+	for _, tt := range faults {
+		t.Run(tt.name, func(t *testing.T) {
+			Scenario{Budgets: Budgets{Direct: 100 * time.Millisecond, HAProxy: 100 * time.Millisecond}}.Run(t, built(t), func(s *Stage) {
+				p := s.MustPrimary()
+				term := s.MustTerm()
+				standby := s.Others(p)[0]
+				s.Fault(func() error { return tt.begin(s, standby) })
+				s.WaitWrites(s.Load.History.Now())
+				s.For(tt.downBefore)
+				s.WaitWrites(s.Load.History.Now())
+				s.must(tt.mend(s, standby))
+				s.Settled()
+				if now := s.MustTerm(); s.MustPrimary() != p || now != term {
+					s.Errorf("want %s in term %d still, have %s in %d", p.Name, term, s.MustPrimary().Name, now)
+				}
+			})
+		})
+	}
+}
+
+// restart waits for the end of an agent that was told to stop, and starts it again.
+func restart(s *Stage, h *Host) error {
+	if err := h.Exited(s.Ctx); err != nil {
+		return err
+	}
+	return h.Start()
+}
