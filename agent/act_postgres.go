@@ -154,7 +154,7 @@ func (a *Agent) rewind(ctx context.Context, o *decide.Observation, d decide.Deci
 		m.Incarnation = newIncarnation()
 	}
 	a.event(ctx, "rewind", d.Term, fmt.Sprintf("to %s: %s", d.Source, d.Detail))
-	if err := a.pg.Rewind(ctx, *src, o.View.Forks.ForkPoint(o.Position.Timeline, o.View.Key.Timeline), m, a.progress); err != nil {
+	if err := a.pg.Rewind(ctx, *src, o.View.Forks.Divergence(o.Position.Timeline, o.View.Key.Timeline), m, a.progress); err != nil {
 		return err
 	}
 	a.event(ctx, "rewound", d.Term, "to "+string(d.Source))

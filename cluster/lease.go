@@ -20,6 +20,9 @@ const DefaultRhoPPM = 10_000
 // MaxFence is the longest default fence budget.
 const MaxFence = 100 * time.Millisecond
 
+// MaxTTL is the longest lease: far beyond use, and far from where the arithmetic of Wait would overflow.
+const MaxTTL = time.Hour
+
 // DefaultLease gives the lease that follows from a heartbeat timeout (L7): ttl 0.8 h, F = min(100 ms, ttl/4), rho 1 %.
 func DefaultLease(heartbeat time.Duration) LeaseParams {
 	ttl := heartbeat * 8 / 10
@@ -51,6 +54,8 @@ func (p LeaseParams) Check(t Timings) error {
 	switch {
 	case p.TTL <= 0 || p.Fence <= 0 || p.RhoPPM < 0 || p.RhoPPM >= 500_000:
 		return fmt.Errorf("lease: want ttl > 0, fence > 0 and 0 <= rho < 50 %%, have ttl %v, fence %v, rho %d ppm", p.TTL, p.Fence, p.RhoPPM)
+	case p.TTL > MaxTTL:
+		return fmt.Errorf("lease: lease_ttl %v must not exceed %v", p.TTL, MaxTTL)
 	case p.Fence >= p.TTL/2:
 		return fmt.Errorf("lease: fence budget %v must be under half of lease_ttl %v", p.Fence, p.TTL)
 	case p.TTL >= t.LeaderLease:

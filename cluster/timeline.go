@@ -101,18 +101,23 @@ func (f Forks) Newest() Timeline {
 	return top
 }
 
-// ForkPoint is where the history of target leaves the timeline from: what a node on from must be rewound to. Zero when
-// from is no ancestor of target, or the LSN is not recorded.
-func (f Forks) ForkPoint(from, target Timeline) Position {
-	for t, hops := target, 0; hops <= len(f); hops++ {
-		fork, known := f[t]
-		if !known || fork.Parent == 0 {
-			break
+// Divergence is where the histories of two timelines part: the last position that both have. from is where a node's own
+// WAL is, target where it must go. Zero when they have no timeline in common, or its LSN is not recorded.
+func (f Forks) Divergence(from, target Timeline) Position {
+	left := map[Timeline]LSN{} // where the history of target leaves each of its ancestors
+	for t, hops := target, 0; t != 0 && hops <= len(f); hops++ {
+		left[f[t].Parent] = f[t].LSN
+		t = f[t].Parent
+	}
+	var own LSN // where the history of from leaves the timeline looked at; 0: it ends there
+	for t, hops := from, 0; t != 0 && hops <= len(f); hops++ {
+		if lsn, common := left[t]; common {
+			if own != 0 && own < lsn {
+				lsn = own
+			}
+			return Position{Timeline: t, LSN: lsn}
 		}
-		if fork.Parent == from {
-			return Position{Timeline: from, LSN: fork.LSN}
-		}
-		t = fork.Parent
+		own, t = f[t].LSN, f[t].Parent
 	}
 	return Position{}
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"net/netip"
 	"os"
 	"strings"
 )
@@ -18,7 +17,7 @@ func (c *Config) checkRestAPI(found *findings) {
 		found.refuse(at, "restapi.authentication.password", "required beside username: password or password_file")
 	case auth.Username == "" && password:
 		found.refuse(at, "restapi.authentication.username", "required beside the password")
-	case auth.Username == "" && ok && !isLoopback(host) && c.RestAPI.VerifyClient == "none":
+	case auth.Username == "" && ok && !isLoopback(host):
 		found.warn(c.places.of("restapi.listen"), "restapi.authentication", "no credentials: calls that change something are accepted from loopback only")
 	case auth.Username != "" && ok && !isLoopback(host) && c.RestAPI.CertFile == "":
 		found.warn(c.places.of("restapi.listen"), "restapi.certfile", "no TLS: the password travels in clear text")
@@ -63,13 +62,10 @@ func (c *Config) checkRestTLS(found *findings) {
 	}
 }
 
+// checkAllowlist: a list that nobody heeds would be worse than none.
 func (c *Config) checkAllowlist(found *findings) {
-	for _, entry := range c.RestAPI.Allowlist {
-		_, asPrefix := netip.ParsePrefix(entry)
-		_, asAddr := netip.ParseAddr(entry)
-		if asPrefix != nil && asAddr != nil {
-			found.refuse(c.places.of("restapi.allowlist"), "restapi.allowlist", "want networks such as 10.0.0.0/8, or addresses, have %q", entry)
-		}
+	if len(c.RestAPI.Allowlist) > 0 {
+		found.refuse(c.places.of("restapi.allowlist"), "restapi.allowlist", "is not in this version: use restapi.authentication, and a packet filter for the port")
 	}
 }
 

@@ -9,9 +9,24 @@ import (
 func (c *Config) checkPostgres(found *findings) {
 	c.address(found, "postgresql.listen", c.PostgreSQL.Listen, false)
 	c.connectAddress(found, "postgresql", c.PostgreSQL.Listen, c.PostgreSQL.ConnectAddress)
-	if dir := c.SocketDir(); !filepath.IsAbs(dir) {
-		key := "postgresql.parameters." + socketParameter
+	c.checkSocketDir(found)
+}
+
+// maxSocketPath is sun_path of sockaddr_un without its end, in bytes. Source: unix(7).
+const maxSocketPath = 107
+
+func (c *Config) checkSocketDir(found *findings) {
+	dir, key := c.SocketDir(), "postgresql.parameters."+socketParameter
+	given := c.PostgreSQL.Parameters[socketParameter] != ""
+	if !given {
+		key = "raft.data_dir"
+	}
+	_, port, err := c.PostgreSQL.ListenHostPort()
+	switch path := filepath.Join(dir, ".s.PGSQL."+itoa(port)); {
+	case given && !filepath.IsAbs(dir):
 		found.refuse(c.places.of(key), key, "want an absolute directory first, have %q", dir)
+	case err == nil && len(path) > maxSocketPath:
+		found.refuse(c.places.of(key), key, "PostgreSQL's socket %s would have a name of %d bytes, and %d is the most; choose a shorter directory", path, len(path), maxSocketPath)
 	}
 }
 

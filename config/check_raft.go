@@ -30,15 +30,15 @@ func (c *Config) checkMembers(found *findings) {
 	const key = "raft.members"
 	members, at := c.Raft.Members, c.places.of(key)
 	switch {
-	case len(members) == 0 && len(c.Raft.Join) == 0:
-		found.refuse(at, key, "required: the first members, or raft.join for a node that is added later")
-		return
-	case len(members) > 0 && len(c.Raft.Join) > 0:
-		found.refuse(c.places.of("raft.join"), "raft.join", "stands beside raft.members; a node is either a first member or joins later")
+	case len(c.Raft.Join) > 0: // without the join itself such a node would wait for ever
+		found.refuse(c.places.of("raft.join"), "raft.join", "is not in this version: every node is a first member, named in raft.members")
 		return
 	case len(members) == 0:
-		c.checkJoin(found)
+		found.refuse(at, key, "required: name and address of every first member")
 		return
+	}
+	if !c.Raft.Voter {
+		found.refuse(c.places.of("raft.voter"), "raft.voter", "is not in this version: every first member votes")
 	}
 	c.checkMemberNames(found)
 	if own, ok := members[c.Name]; !ok {
@@ -76,14 +76,6 @@ func (c *Config) checkMemberNames(found *findings) {
 			found.refuse(at, key, "folds to the replication slot %s, as %s does; choose names that differ in more than case, - _ and .", slot, other)
 		}
 		slots[slot] = name
-	}
-}
-
-func (c *Config) checkJoin(found *findings) {
-	for _, url := range c.Raft.Join {
-		if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") {
-			found.refuse(c.places.of("raft.join"), "raft.join", "want API URLs such as https://10.0.0.1:8008, have %q", url)
-		}
 	}
 }
 

@@ -26,9 +26,9 @@ type Raft struct {
 	Listen           string            `yaml:"listen" desc:"Address and port on which the nodes talk to one another. Required."`
 	Advertise        string            `yaml:"advertise" def:"raft.listen; where that is a wildcard, this node's entry in raft.members" desc:"The address under which the other nodes reach this one. Must equal this node's entry in raft.members."`
 	DataDir          string            `yaml:"data_dir" desc:"Directory of the Raft log, its snapshots and the guard's socket and marks. Absolute, and apart from postgresql.data_dir. Required."`
-	Members          map[string]string `yaml:"members" desc:"The first members, name to address; the same on every one of them. An odd number: 3 or 5."`
-	Join             []string          `yaml:"join" desc:"Instead of raft.members, for a node added later: API URLs of the running cluster."`
-	Voter            bool              `yaml:"voter" def:"true" desc:"Whether a node that joins becomes a voter."`
+	Members          map[string]string `yaml:"members" desc:"The first members, name to address; the same on every one of them. An odd number: 3 or 5. Required."`
+	Join             []string          `yaml:"join" desc:"For a node added to a running cluster later. Not in this version: refused."`
+	Voter            bool              `yaml:"voter" def:"true" desc:"Whether this node votes. false is not in this version: refused."`
 	HeartbeatTimeout time.Duration     `yaml:"heartbeat_timeout" def:"1s" desc:"How long followers wait for the leader before they elect another; 100ms to 60s. A dead host is noticed after 1 to 3 times this. The first value only: later it is part of the dynamic config."`
 	LeaseTTL         time.Duration     `yaml:"lease_ttl" def:"0.8 of raft.heartbeat_timeout" desc:"How long the primary's lease lasts. Above 0.64 and under 0.9 of raft.heartbeat_timeout. The first value only."`
 	Insecure         bool              `yaml:"insecure" def:"false" desc:"Allows Raft without TLS on an address that is not loopback. Whoever reaches that port then rules the cluster."`
@@ -53,8 +53,8 @@ type RestAPI struct {
 	CertFile       string         `yaml:"certfile" desc:"Certificate file, PEM. With it the API speaks TLS."`
 	KeyFile        string         `yaml:"keyfile" desc:"Private key file, PEM."`
 	CAFile         string         `yaml:"cafile" desc:"Certificates of the authority that clients' certificates come from, PEM."`
-	VerifyClient   string         `yaml:"verify_client" def:"none" desc:"Client certificates: none, optional (needed by calls that change something) or required."`
-	Allowlist      []string       `yaml:"allowlist" desc:"Networks or addresses from which calls that change something are accepted. Empty: from everywhere."`
+	VerifyClient   string         `yaml:"verify_client" def:"none" desc:"Client certificates: none, optional (checked where one is shown) or required. They do not replace restapi.authentication."`
+	Allowlist      []string       `yaml:"allowlist" desc:"Networks from which calls that change something are accepted. Not in this version: refused."`
 }
 
 // Authentication is a user of the API.

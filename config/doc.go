@@ -7,7 +7,7 @@
 //   - What Load returns without an error has passed every check that can be made from the file alone; the numbers
 //     of the lease are safe (L7).
 //   - A mistake is named with file, line and column (or the environment variable), the key, what was wanted and what
-//     was seen. All mistakes of a file are reported at once.
+//     was seen. All mistakes of form are reported at once, and when there are none, all of content.
 //   - A key that has no effect is never accepted in silence: it is refused, or a warning says so.
 //   - Load reads the node's file, the secret files that it names and the places where PostgreSQL's programs may be.
 //     It changes nothing and opens no connection.

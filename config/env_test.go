@@ -14,7 +14,7 @@ func TestEnvironmentAlone(t *testing.T) {
 		"PGQUORUM_SCOPE=main", "PGQUORUM_NAME=n1",
 		"PGQUORUM_RAFT_LISTEN=127.0.0.1:7400", "PGQUORUM_RAFT_DATA_DIR=/var/lib/pgquorum",
 		"PGQUORUM_RAFT_MEMBERS={n1: 127.0.0.1:7400, n2: 127.0.0.1:7401, n3: 127.0.0.1:7402}",
-		"PGQUORUM_RAFT_HEARTBEAT_TIMEOUT=2s", "PGQUORUM_RAFT_VOTER=off",
+		"PGQUORUM_RAFT_HEARTBEAT_TIMEOUT=2s", "PGQUORUM_RAFT_INSECURE=on",
 		"PGQUORUM_POSTGRESQL_DATA_DIR=/var/lib/postgresql/15/main", "PGQUORUM_POSTGRESQL_BIN_DIR=" + binDir(t),
 		"PGQUORUM_POSTGRESQL_PG_HBA=[local all all peer, 'host all all 10.0.0.0/8 md5']",
 		"PGQUORUM_POSTGRESQL_AUTHENTICATION_SUPERUSER_PASSWORD={a: 1}", // a single value stands as it is, YAML or not
@@ -28,7 +28,7 @@ func TestEnvironmentAlone(t *testing.T) {
 		t.Fatalf("error %v, warnings %v", err, warnings)
 	}
 	switch {
-	case c.Raft.HeartbeatTimeout != 2*time.Second, c.Raft.Voter, c.Raft.Members["n2"] != "127.0.0.1:7401":
+	case c.Raft.HeartbeatTimeout != 2*time.Second, !c.Raft.Insecure, c.Raft.Members["n2"] != "127.0.0.1:7401":
 		t.Errorf("raft %+v", c.Raft)
 	case len(c.PostgreSQL.PgHBA) != 2 || c.PostgreSQL.Authentication.Superuser.Password != "{a: 1}":
 		t.Errorf("postgresql %+v", c.PostgreSQL)

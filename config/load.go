@@ -79,7 +79,7 @@ func readBounded(path string, limit int64) ([]byte, error) {
 
 // parse gives the root of the one document in text; nil for an empty one.
 func parse(file string, text []byte) (ast.Node, error) {
-	parsed, err := parseYAML(text)
+	parsed, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		at, why := Place{File: file}, err.Error()
 		var where yaml.Error
@@ -102,16 +102,6 @@ func parse(file string, text []byte) (ast.Node, error) {
 		root = doc.Body
 	}
 	return root, nil
-}
-
-// parseYAML calls the parser; for some malformed texts it panics, which is a syntax error here like any other.
-func parseYAML(text []byte) (f *ast.File, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			f, err = nil, fmt.Errorf("the parser cannot read it: %v", p)
-		}
-	}()
-	return parser.ParseBytes(text, 0)
 }
 
 func placeIn(file string, n ast.Node) Place {

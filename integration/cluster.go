@@ -46,7 +46,7 @@ func New(t *testing.T, lab *Lab, opt Options) *Cluster {
 	name := lab.next()
 	c := &Cluster{lab: lab, opt: opt, dir: filepath.Join(os.TempDir(), name+"-run")}
 	t.Cleanup(func() {
-		if t.Failed() {
+		if kept(t) {
 			c.keepLogs(t)
 		}
 		if err := c.remove(name); err != nil {

@@ -97,7 +97,10 @@ func fileName(test string) string { return strings.ReplaceAll(test, "/", "_") }
 // tailLines is how much of each agent's log a failed scenario prints.
 const tailLines = 40
 
-// keepLogs copies the hosts' logs to out/SCENARIO and prints their tails.
+// kept says whether a test's logs and history are kept: when it failed, and always with PGQUORUM_KEEP=1.
+func kept(t *testing.T) bool { return t.Failed() || os.Getenv("PGQUORUM_KEEP") == "1" }
+
+// keepLogs copies the hosts' logs to out/SCENARIO and, when the test failed, prints their tails.
 func (c *Cluster) keepLogs(t *testing.T) {
 	dir := filepath.Join(outDir, fileName(t.Name()))
 	for _, h := range c.Hosts {
@@ -113,7 +116,9 @@ func (c *Cluster) keepLogs(t *testing.T) {
 				t.Logf("keeping %s: %v", log, err)
 			}
 		}
-		t.Logf("---- %s, the end of agent.log (all logs in integration/%s)\n%s", h.Name, dir, tail(h.Log(), tailLines))
+		if t.Failed() {
+			t.Logf("---- %s, the end of agent.log (all logs in integration/%s)\n%s", h.Name, dir, tail(h.Log(), tailLines))
+		}
 	}
 	if c.LB != nil {
 		if err := keepFile(c.LB.where.Log, filepath.Join(dir, "haproxy.log")); err != nil && !os.IsNotExist(err) {

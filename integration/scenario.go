@@ -75,7 +75,7 @@ func (s Scenario) once(t *testing.T, lab *Lab, report *Report, play func(*Stage)
 	stop := sync.OnceValue(load.Stop)
 	t.Cleanup(func() {
 		stop()
-		if t.Failed() {
+		if kept(t) {
 			stage.keepHistory()
 		}
 	})

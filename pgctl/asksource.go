@@ -12,6 +12,7 @@ import (
 
 // sourceInfo is what a clone must know of its source beforehand.
 type sourceInfo struct {
+	systemID    string
 	tablespaces []string // their directories; those inside PGDATA left out
 	bytes       int64    // size of all; 0: the user may not ask
 	elsewhere   bool     // some of it goes to tablespaces' own directories
@@ -39,6 +40,10 @@ func (p *Postgres) askSource(ctx context.Context, s Source) (sourceInfo, error) 
 		return sourceInfo{}, fmt.Errorf("tablespaces of %s: %w", s.Node, err)
 	}
 	info.elsewhere = len(info.tablespaces) > 0
+	err = conn.QueryRow(ctx, "SELECT system_identifier::text FROM pg_control_system()").Scan(&info.systemID)
+	if err != nil {
+		return sourceInfo{}, fmt.Errorf("system identifier of %s: %w", s.Node, err)
+	}
 	err = conn.QueryRow(ctx, `SELECT count(*) > 0 FROM pg_replication_slots
 		WHERE slot_name = $1 AND slot_type = 'physical' AND NOT active AND wal_status IS DISTINCT FROM 'lost'`,
 		SlotName(p.opt.Self)).Scan(&info.ownSlot)

@@ -37,7 +37,7 @@ func (p *Postgres) BaseBackup(ctx context.Context, s Source, m cluster.Member, p
 	if err != nil {
 		return err
 	}
-	if err := p.mayReplace(dir); err != nil {
+	if err := p.mayReplace(ctx, dir); err != nil {
 		return fmt.Errorf("clone of %s: %w", s.Node, err)
 	}
 	if err := removeLeftovers(dir, cloneInfix); err != nil {
@@ -67,11 +67,17 @@ func (p *Postgres) BaseBackup(ctx context.Context, s Source, m cluster.Member, p
 	return p.clearRewindMark() // a rewind that broke off was of the directory that made way
 }
 
+// ErrOtherCluster is returned for data of another cluster than the one that this node belongs to.
+var ErrOtherCluster = errors.New("another cluster")
+
 // mayReplace refuses a directory that must not make way for a clone: one that holds something that is no cluster, or
-// one whose server still runs.
-func (p *Postgres) mayReplace(dir string) error {
+// another cluster, or one whose server still runs.
+func (p *Postgres) mayReplace(ctx context.Context, dir string) error {
 	if pm, runs := p.postmaster(); runs {
 		return fmt.Errorf("%s: postmaster %d still runs there", dir, pm.pid)
+	}
+	if f := p.dataFacts(ctx); f.state == cluster.DataForeign {
+		return fmt.Errorf("%s: %s: %w", dir, f.detail, ErrOtherCluster)
 	}
 	if _, err := os.Stat(filepath.Join(dir, pgVersionFile)); err == nil {
 		return nil
@@ -86,6 +92,9 @@ func (p *Postgres) copySource(ctx context.Context, s Source, dir string, progres
 	info, err := p.askSource(ctx, s)
 	if err != nil {
 		return "", err
+	}
+	if want := p.expectedSystemID(); want != "" && info.systemID != want {
+		return "", fmt.Errorf("%s has system identifier %s, the cluster's is %s: %w", s.Node, info.systemID, want, ErrOtherCluster)
 	}
 	clone, mapping, err := newClone(dir, info.tablespaces)
 	if err != nil {
@@ -117,6 +126,13 @@ func (p *Postgres) copySource(ctx context.Context, s Source, dir string, progres
 		}
 	}})
 	return clone, err
+}
+
+// expectedSystemID is what ExpectSystemID was told.
+func (p *Postgres) expectedSystemID() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.systemID
 }
 
 // mapEscape escapes a directory of --tablespace-mapping. Source: tablespace_list_append, pg_basebackup.c, PostgreSQL 15.

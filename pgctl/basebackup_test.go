@@ -54,6 +54,11 @@ func TestBaseBackup(t *testing.T) {
 	must(t, primary.EnsureSlots(within(t), []cluster.NodeID{"n1", "n2"}))
 
 	n := emptyNode(t, "n2", nil)
+	n.ExpectSystemID("1")
+	if err := n.BaseBackup(within(t), *primary.asSource(1), n.me, nil); !errors.Is(err, ErrOtherCluster) || n.exists("") {
+		t.Errorf("clone of another cluster: %v", err)
+	}
+	n.ExpectSystemID(primary.look().SystemID)
 	var done, total int64
 	for round, want := range []int{0, 1} { // into nothing, then over a former life
 		if round == 1 {
@@ -90,6 +95,14 @@ func TestBaseBackup(t *testing.T) {
 		t.Errorf("progress %d of %d", done, total)
 	}
 	noPassword(t, n.opt.DataDir)
+	if err := n.BaseBackup(within(t), *primary.asSource(1), n.me, nil); err == nil {
+		t.Error("a clone over a running server")
+	}
+	must(t, n.Stop(within(t), StopFast, time.Minute))
+	n.ExpectSystemID("1") // what stands there is another cluster's from now on
+	if err := n.BaseBackup(within(t), *primary.asSource(1), n.me, nil); !errors.Is(err, ErrOtherCluster) || !n.exists(idFile) {
+		t.Errorf("clone over another cluster: %v", err)
+	}
 }
 
 // noPassword looks for the replication password in every configuration file.
@@ -117,6 +130,7 @@ func TestBaseBackupBreaksOff(t *testing.T) {
 	must(t, os.Mkdir(space, 0o700))
 	primary.sql("CREATE TABLESPACE elsewhere LOCATION '" + space + "'")
 	primary.sql("CREATE TABLE far TABLESPACE elsewhere AS SELECT repeat('x', 1000) FROM generate_series(1, 20000)")
+	must(t, primary.EnsureSlots(within(t), []cluster.NodeID{"n2"}))
 	n := emptyNode(t, "n2", nil)
 	must(t, n.BaseBackup(within(t), *primary.asSource(1), n.me, nil))
 	before, err := os.Stat(n.opt.DataDir)

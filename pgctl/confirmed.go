@@ -21,28 +21,30 @@ const replyLimit = 2 * time.Second
 // which there was a second walsender. Each one that is not on its member's own slot is ended, and its name confirms
 // nothing this time, since PostgreSQL counted both: the caller raises an alarm and asks again.
 func (p *Postgres) Confirmed(ctx context.Context, lsn cluster.LSN, ms []cluster.Member) (confirmed []cluster.Member, duplicates []string, err error) {
-	conn, err := p.superuserConn(ctx)
-	if err != nil {
-		return nil, nil, fmt.Errorf("confirmed: %w", err)
-	}
-	defer closeConn(ctx, conn)
-	senders, err := readSenders(ctx, conn)
-	if err != nil {
-		return nil, nil, fmt.Errorf("confirmed: %w", err)
-	}
-	p.sync.replies.fill(senders, p.opt.Clock())
-	for _, m := range ms {
-		own, others := splitSenders(senders, m)
-		if len(others) > 0 {
-			duplicates = append(duplicates, m.AppName())
-			if err := endSenders(ctx, conn, others); err != nil {
-				return nil, duplicates, fmt.Errorf("confirmed: %w", err)
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	err = p.withConn(ctx, func(conn *pgx.Conn) error {
+		confirmed, duplicates = nil, nil
+		senders, err := readSenders(ctx, conn)
+		if err != nil {
+			return err
+		}
+		p.sync.replies.fill(senders, p.opt.Clock())
+		for _, m := range ms {
+			own, others := splitSenders(senders, m)
+			if len(others) > 0 {
+				duplicates = append(duplicates, m.AppName())
+				if err := endSenders(ctx, conn, others); err != nil {
+					return err
+				}
+			} else if own != nil && own.confirms(lsn) {
+				confirmed = append(confirmed, m)
 			}
-			continue
 		}
-		if own != nil && own.confirms(lsn) {
-			confirmed = append(confirmed, m)
-		}
+		return nil
+	})
+	if err != nil {
+		return nil, duplicates, fmt.Errorf("confirmed: %w", err)
 	}
 	return confirmed, duplicates, nil
 }

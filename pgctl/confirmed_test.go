@@ -73,8 +73,10 @@ func (n *node) awaitConfirmed(lsn cluster.LSN, ms, want []cluster.Member) {
 func (n *node) receiveWAL(name string) (stop func()) {
 	n.t.Helper()
 	dir := tempDir(n.t)
-	cmd := exec.Command(testBinDir+"/pg_receivewal", "-D", dir, "--no-loop", "-d",
-		"host="+n.opt.SocketDir+" port="+strconv.Itoa(n.opt.Port)+" user=postgres application_name="+name)
+	conninfo, remove, err := n.sourceConnInfo(*n.asSource(1), n.opt.Replication, "replication", name)
+	must(n.t, err)
+	n.t.Cleanup(remove)
+	cmd := exec.Command(testBinDir+"/pg_receivewal", "-D", dir, "--no-loop", "--no-password", "-d", conninfo)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(n.t, cmd.Start())
 	ended := make(chan struct{})

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
 )
 
 // receiverCount counts WAL receivers as the operating system has them.
@@ -187,4 +186,3 @@ func TestCutStopped(t *testing.T) {
 		t.Fatalf("primary after its cut: %+v", st)
 	}
 }
-

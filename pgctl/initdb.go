@@ -176,8 +176,8 @@ func moveIntoEmpty(from, dir string) error {
 	return syncDir(filepath.Dir(dir))
 }
 
-// removeLeftovers removes what broken-off work left beside dir under dir+infix. Such a name is never data: data has
-// its own name from the moment it is complete.
+// removeLeftovers removes what broken-off work left beside dir under dir+infix+random. Such a name is never data: data
+// has its own name from the moment it is complete. Other names that begin so are an operator's, and stay.
 func removeLeftovers(dir, infix string) error {
 	entries, err := os.ReadDir(filepath.Dir(dir))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -187,7 +187,8 @@ func removeLeftovers(dir, infix string) error {
 		return fmt.Errorf("leftovers of %s: %w", dir, err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), filepath.Base(dir)+infix) {
+		rest, ours := strings.CutPrefix(e.Name(), filepath.Base(dir)+infix)
+		if ours && isRandomSuffix(rest) {
 			if err := removeClone(filepath.Join(filepath.Dir(dir), e.Name())); err != nil {
 				return err
 			}
@@ -201,4 +202,10 @@ func randomSuffix() string {
 	b := make([]byte, 6)
 	_, _ = rand.Read(b) // never fails: crypto/rand ends the program instead
 	return hex.EncodeToString(b)
+}
+
+// isRandomSuffix says whether s may be of randomSuffix.
+func isRandomSuffix(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == 6
 }

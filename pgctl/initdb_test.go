@@ -18,13 +18,17 @@ func TestInitDB(t *testing.T) {
 	}
 	n := emptyNode(t, "n1", func(o *Options) { o.Superuser.Password = "it's" })
 	// What a broken-off one left goes away; an empty directory is taken.
-	leftover := n.opt.DataDir + ".initdb-broken"
+	leftover, operators := n.opt.DataDir+".initdb-0123456789ab", n.opt.DataDir+".initdb-notes"
 	must(t, os.MkdirAll(filepath.Join(leftover, "base"), 0o700))
+	must(t, os.Mkdir(operators, 0o700))
 	must(t, os.Mkdir(n.opt.DataDir, 0o700))
 	id, err := n.InitDB(within(t), n.me)
 	must(t, err)
 	if _, err := os.Stat(leftover); !os.IsNotExist(err) {
 		t.Errorf("leftover: %v", err)
+	}
+	if _, err := os.Stat(operators); err != nil {
+		t.Errorf("operator's directory: %v", err)
 	}
 	c, err := n.ControlData(within(t))
 	must(t, err)

@@ -165,7 +165,7 @@ func newCluster(t *testing.T, standbys int) (primary *node, others []*node) {
 		others = append(others, s)
 	}
 	primary.startPrimary(1)
-	var names []cluster.NodeID
+	names := []cluster.NodeID{primary.me.Node}
 	for _, s := range others {
 		names = append(names, s.me.Node)
 	}
@@ -173,6 +173,7 @@ func newCluster(t *testing.T, standbys int) (primary *node, others []*node) {
 	for _, s := range others {
 		s.startStandby(primary.asSource(1))
 		s.awaitStreaming()
+		must(t, s.EnsureSlots(within(t), names))
 	}
 	return primary, others
 }
@@ -285,3 +286,6 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// waitShort is ample for what takes milliseconds.
+const waitShort = 20 * time.Second

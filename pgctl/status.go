@@ -85,6 +85,10 @@ func (p *Postgres) stoppedStatus(st *cluster.PostgresStatus, c *ControlData) err
 }
 
 // statusSQL is one row. Functions that exist on one side only stand behind a CASE on the role.
+//
+// A receiver bears the state streaming from its first moment on, also while its source still refuses it. Only one that
+// has written WAL or had a message streams: written_lsn is null and the two times are one until then.
+// Source: WalReceiverMain, walreceiver.c, PostgreSQL 15.
 const statusSQL = `
 SELECT s.r, current_setting('server_version_num')::int, pg_postmaster_start_time(),
 	current_setting('synchronous_standby_names'),
@@ -96,7 +100,8 @@ SELECT s.r, current_setting('server_version_num')::int, pg_postmaster_start_time
 	CASE WHEN s.r THEN pg_is_wal_replay_paused() ELSE false END,
 	CASE WHEN s.r THEN pg_last_xact_replay_timestamp() END,
 	CASE WHEN s.r THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END,
-	(SELECT status FROM pg_stat_wal_receiver), (SELECT received_tli FROM pg_stat_wal_receiver)
+	(SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming' AND
+		(written_lsn IS NOT NULL OR last_msg_send_time IS DISTINCT FROM last_msg_receipt_time))
 FROM (SELECT pg_is_in_recovery() AS r) s`
 
 // walSendersSQL is one row a walsender; seemed is the reply's age as the two machines' clocks have it.
@@ -138,15 +143,15 @@ func (p *Postgres) askStatus(ctx context.Context, st *cluster.PostgresStatus, c 
 // scanStatus reads statusSQL's row.
 func (p *Postgres) scanStatus(row pgx.Row, st *cluster.PostgresStatus, c *ControlData) error {
 	var (
-		inRecovery                                    bool
-		started                                       time.Time
-		flushed, file, received, replayed, receiverIs *string
-		replayTime                                    *time.Time
-		replayDelay                                   *float64
-		receivedTLI                                   *int32
+		inRecovery                        bool
+		started                           time.Time
+		flushed, file, received, replayed *string
+		replayTime                        *time.Time
+		replayDelay                       *float64
+		receivedTLI                       *int32
 	)
 	err := row.Scan(&inRecovery, &st.Version, &started, &st.SyncNames, &st.PendingRestart, &flushed, &file,
-		&received, &replayed, &st.ReplayPaused, &replayTime, &replayDelay, &receiverIs, &receivedTLI)
+		&received, &replayed, &st.ReplayPaused, &replayTime, &replayDelay, &receivedTLI)
 	if err != nil {
 		return err
 	}
@@ -172,8 +177,8 @@ func (p *Postgres) scanStatus(row pgx.Row, st *cluster.PostgresStatus, c *Contro
 		return err
 	}
 	st.Role = cluster.RoleStandby
-	st.Streaming = receiverIs != nil && *receiverIs == "streaming"
-	if st.Streaming && receivedTLI != nil {
+	st.Streaming = receivedTLI != nil
+	if st.Streaming {
 		st.Timeline = cluster.Timeline(*receivedTLI)
 		return nil
 	}

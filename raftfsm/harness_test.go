@@ -23,7 +23,7 @@ const (
 
 // world is some nodes in one process over real TCP and real stores, and a network that can be cut.
 type world struct {
-	t         *testing.T
+	t         testing.TB
 	heartbeat time.Duration
 	members   map[cluster.NodeID]string
 	dirs      map[cluster.NodeID]string
@@ -37,7 +37,7 @@ type world struct {
 }
 
 // newWorld opens listeners for the members, then the nodes; edit may change each node's options.
-func newWorld(t *testing.T, heartbeat time.Duration, edit func(*Options), names ...cluster.NodeID) *world {
+func newWorld(t testing.TB, heartbeat time.Duration, edit func(*Options), names ...cluster.NodeID) *world {
 	t.Helper()
 	w := &world{
 		t: t, heartbeat: heartbeat, edit: edit,
@@ -227,7 +227,7 @@ func (w *world) onLeader(what string, f func(ctx context.Context, leader *Node) 
 }
 
 // eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; {
 		if holds() {

@@ -395,3 +395,24 @@ func TestL1WhichAnswersCount(t *testing.T) {
 		}
 	}
 }
+
+// L1: the persisted term alone is no leadership: a lone voter that has not been elected yet has no lease.
+func TestL1OnlyALeaderHasALease(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2*time.Second, nil, "n1")
+	ttl := cluster.DefaultLease(2 * time.Second).TTL
+	if _, _, ok := w.leader().LeaseEnd(ttl); !ok {
+		t.Error("a lone leader has no lease")
+	}
+	w.shut("n1")
+	w.listen("n1")
+	n := w.open("n1")
+	if _, _, ok := n.LeaseEnd(ttl); ok && n.Status().State != cluster.RaftLeader {
+		t.Error("a lone voter has a lease before it leads")
+	}
+	n = w.leader()
+	w.shut("n1")
+	if _, _, ok := n.LeaseEnd(ttl); ok {
+		t.Error("a closed node has a lease")
+	}
+}

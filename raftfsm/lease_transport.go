@@ -193,7 +193,7 @@ func (t *leaseTransport) passHeartbeat(args *raft.AppendEntriesRequest, rpc raft
 	if !ok {
 		return
 	}
-	if false {
+	if args.Term < t.stable.Term() {
 		t.refuse(rpc)
 		end()
 		return

@@ -4,10 +4,11 @@ import "pgquorum/cluster"
 
 // fence is I2: a local primary without a live lease for the key's term is ended. The guard has most likely done so
 // already, at E - F and without this agent; this rule is for what the guard could not know, such as a Postgres that
-// someone promoted by hand.
+// someone promoted by hand. A primary whose node has just acquired in place runs on under the lease of the term before,
+// which the guard ends by itself, until the first quorum of answers.
 func fence(o *Observation) (Decision, bool) {
 	p := o.Local.Postgres
-	if p.State == cluster.PostgresStopped || p.Role != cluster.RolePrimary || o.holds() || o.ahead() {
+	if p.State == cluster.PostgresStopped || p.Role != cluster.RolePrimary || o.holds() || o.ahead() || o.acquiring() {
 		return Decision{}, false
 	}
 	reason := ReasonLeaseLost
