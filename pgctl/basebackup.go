@@ -76,8 +76,8 @@ func (p *Postgres) mayReplace(ctx context.Context, dir string) error {
 	if pm, runs := p.postmaster(); runs {
 		return fmt.Errorf("%s: postmaster %d still runs there", dir, pm.pid)
 	}
-	if f := p.dataFacts(ctx); f.state == cluster.DataForeign {
-		return fmt.Errorf("%s: %s: %w", dir, f.detail, ErrOtherCluster)
+	if state, why := p.DataState(ctx); state == cluster.DataForeign {
+		return fmt.Errorf("%s: %s: %w", dir, why, ErrOtherCluster)
 	}
 	if _, err := os.Stat(filepath.Join(dir, pgVersionFile)); err == nil {
 		return nil

@@ -50,11 +50,16 @@ func TestConfirmed(t *testing.T) {
 	primary.awaitConfirmed(primary.flushed(), ms, want)
 
 	// S8: a standby that does not reply any more confirms nothing, though the row still says streaming.
+	primary.sql("ALTER SYSTEM SET wal_sender_timeout = 0")
+	primary.sql("SELECT pg_reload_conf()")
 	pid, err := strconv.Atoi(s.value("SELECT pid::text FROM pg_stat_wal_receiver"))
 	must(t, err)
 	must(t, syscall.Kill(pid, syscall.SIGSTOP))
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) // it may have ended
 	primary.awaitConfirmed(at, ms, nil)
+	if got := primary.value("SELECT string_agg(state, ' ') FROM pg_stat_replication"); got != "streaming" {
+		t.Errorf("the frozen receiver's walsender is %q: this shows nothing", got)
+	}
 	must(t, syscall.Kill(pid, syscall.SIGCONT))
 	primary.awaitConfirmed(primary.flushed(), ms, want)
 }

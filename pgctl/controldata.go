@@ -57,6 +57,18 @@ type controlKey struct {
 // cachedControl is ControlData, run only when pg_control was written since: a stopped directory is looked at often and
 // changes never. PostgreSQL rewrites pg_control in place, so that its modification time moves with every write.
 func (p *Postgres) cachedControl(ctx context.Context) (*ControlData, error) {
+	return p.controlIf(ctx, func(have, now controlKey) bool { return have == now })
+}
+
+// lastControl is ControlData as it was last read from this very file, however old: enough for what does not change
+// (identifier, sizes) and for a base from which the own history is followed. A running standby writes the file all the
+// time, and a look must stay cheap.
+func (p *Postgres) lastControl(ctx context.Context) (*ControlData, error) {
+	return p.controlIf(ctx, func(have, now controlKey) bool { return have.inode == now.inode })
+}
+
+// controlIf gives the cached answer if it is good, else a new one.
+func (p *Postgres) controlIf(ctx context.Context, good func(have, now controlKey) bool) (*ControlData, error) {
 	path := filepath.Join(p.opt.DataDir, "global", "pg_control")
 	info, err := os.Stat(path)
 	if err != nil {
@@ -66,7 +78,7 @@ func (p *Postgres) cachedControl(ctx context.Context) (*ControlData, error) {
 	p.mu.Lock()
 	cached, have := p.control, p.controlKey
 	p.mu.Unlock()
-	if cached != nil && have == key {
+	if cached != nil && good(have, key) {
 		return cached, nil
 	}
 	fresh, err := p.ControlData(ctx)
@@ -74,9 +86,22 @@ func (p *Postgres) cachedControl(ctx context.Context) (*ControlData, error) {
 		return nil, err
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.control, p.controlKey = fresh, key
-	p.mu.Unlock()
+	if time.Since(key.mtime) < controlSettled {
+		p.controlKey.mtime = time.Time{} // the next write may bear the same time: never a match for cachedControl
+	}
 	return fresh, nil
+}
+
+// controlSettled is more than the grain of a file system's time stamps.
+const controlSettled = 50 * time.Millisecond
+
+// forgetControl drops what was read: a directory that is about to be started may have been rewound since.
+func (p *Postgres) forgetControl() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.control = nil
 }
 
 // controlReader collects fields and keeps the first error.

@@ -52,20 +52,11 @@ var errNotProven = errors.New("cut not proven")
 // A startup process that waits in a recovery conflict or for recovery_min_apply_delay confirms no pause: there the
 // restart is the only proof. Source: xlogrecovery.c, walreceiverfuncs.c and postmaster.c, PostgreSQL 15.
 func (p *Postgres) Cut(ctx context.Context) error {
-	run, running, err := p.cutFiles(ctx)
-	if err != nil {
-		return fmt.Errorf("cut: %w", err)
-	}
-	if !running {
-		return nil
-	}
-	quick, cancel := context.WithTimeoutCause(ctx, proofPatience, errNotProven)
-	err = p.endReceiver(quick, run)
-	cancel()
+	run, err := p.orderlyCut(ctx)
 	if err == nil {
 		return nil
 	}
-	if ctx.Err() != nil {
+	if run.pid == 0 || ctx.Err() != nil {
 		return fmt.Errorf("cut: %w", err)
 	}
 	p.opt.Log.WarnContext(ctx, "postgres restarted without a source", "reason", err)
@@ -75,36 +66,52 @@ func (p *Postgres) Cut(ctx context.Context) error {
 	return nil
 }
 
-// cutFiles empties the conninfo, removes the passfiles, has the postmaster read it, and says whether there is one.
-func (p *Postgres) cutFiles(ctx context.Context) (run postmaster, running bool, err error) {
+// orderlyCut is the way without a restart; nil is the proof, also that there is no server at all. An error with a
+// server is for the restart. No Follow comes between.
+func (p *Postgres) orderlyCut(ctx context.Context) (run postmaster, err error) {
 	p.source.Lock()
 	defer p.source.Unlock()
-	if _, err := os.Stat(filepath.Join(p.opt.DataDir, pgVersionFile)); errors.Is(err, fs.ErrNotExist) {
-		return run, false, nil // no cluster, nothing to cut
+	if err := p.emptySource(); err != nil {
+		return run, err
 	}
-	if _, err := p.writeSource(nil, cluster.Member{}); err != nil {
-		return run, false, err
-	}
-	if err := p.dropPassfiles(nil); err != nil {
-		return run, false, err
-	}
-	if run, running = p.postmaster(); !running {
-		// A postmaster that has read the old file and has not yet written its pid is known to the guard alone.
-		st, err := p.guard.Load().Status(ctx)
-		if err != nil || st.Postmaster == 0 {
-			return run, false, err
-		}
-		if run, err = p.awaitPostmaster(ctx); err != nil {
-			return run, false, err
-		}
+	run, running, err := p.findServer(ctx)
+	if err != nil || !running {
+		return postmaster{}, err
 	}
 	if err := p.guard.Load().Reload(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
-		return run, true, err
+		return postmaster{}, err
 	}
-	return run, true, nil
+	quick, cancel := context.WithTimeoutCause(ctx, proofPatience, errNotProven)
+	defer cancel()
+	return run, p.endReceiver(quick, run)
 }
 
-// endReceiver is the orderly way; nil is the proof.
+// emptySource empties primary_conninfo and removes the passfiles; the caller holds p.source.
+func (p *Postgres) emptySource() error {
+	if _, err := os.Stat(filepath.Join(p.opt.DataDir, pgVersionFile)); errors.Is(err, fs.ErrNotExist) {
+		return p.dropPassfiles(nil) // no cluster, nothing else to cut
+	}
+	if _, err := p.writeSource(nil, cluster.Member{}); err != nil {
+		return err
+	}
+	return p.dropPassfiles(nil)
+}
+
+// findServer looks for the server. One that has read the old file and has not yet written its pid is known to the guard
+// alone.
+func (p *Postgres) findServer(ctx context.Context) (run postmaster, running bool, err error) {
+	if run, running = p.postmaster(); running {
+		return run, true, nil
+	}
+	st, err := p.guard.Load().Status(ctx)
+	if err != nil || st.Postmaster == 0 {
+		return run, false, err
+	}
+	run, err = p.awaitPostmaster(ctx)
+	return run, err == nil, err
+}
+
+// endReceiver ends the receiver and gives the proof: nil.
 func (p *Postgres) endReceiver(ctx context.Context, run postmaster) error {
 	startup, err := endReceivers(run) // first: from here on little more is confirmed
 	if err != nil {
@@ -292,13 +299,17 @@ func (p *Postgres) knock(ctx context.Context) error {
 	return nil
 }
 
-// restartCut restarts the server on the same files, which name no source, unless it is another one by now: that one has
-// read them, too.
+// restartCut restarts the server without a source. Locks are taken in the order of Start: change, then source.
 func (p *Postgres) restartCut(ctx context.Context, run postmaster) error {
 	p.change.Lock()
 	defer p.change.Unlock()
+	p.source.Lock()
+	defer p.source.Unlock()
 	if now, running := p.postmaster(); running && !now.same(run) {
-		return nil
+		p.opt.Log.InfoContext(ctx, "postgres was started anew meanwhile", "former_pid", run.pid, "pid", now.pid)
+	}
+	if err := p.emptySource(); err != nil {
+		return err
 	}
 	if err := p.stopLocked(ctx, StopFast, cutStop); err != nil {
 		return err

@@ -43,6 +43,11 @@ func (p *Postgres) DataState(ctx context.Context) (cluster.DataState, string) {
 // dataFacts looks at PGDATA's files. A rewind that did not end comes before all else: the files may look whole and are
 // not (V5).
 func (p *Postgres) dataFacts(ctx context.Context) dataFacts {
+	return p.dataFactsBy(ctx, p.cachedControl)
+}
+
+// dataFactsBy is dataFacts with control data as control gives them.
+func (p *Postgres) dataFactsBy(ctx context.Context, control func(context.Context) (*ControlData, error)) dataFacts {
 	unreadable := func(err error) dataFacts {
 		return dataFacts{state: cluster.DataUnreadable, detail: err.Error()}
 	}
@@ -65,11 +70,11 @@ func (p *Postgres) dataFacts(ctx context.Context) dataFacts {
 	} else if err != nil {
 		return unreadable(err)
 	}
-	control, err := p.cachedControl(ctx)
+	facts, err := control(ctx)
 	if err != nil {
 		return unreadable(err)
 	}
-	return p.ownership(control)
+	return p.ownership(facts)
 }
 
 // ownership says whose cluster it is.

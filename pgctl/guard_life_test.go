@@ -309,7 +309,7 @@ func strikeMain() error {
 	if err != nil {
 		return err
 	}
-	if _, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", "sleep 1000 & wait"}, nil); err != nil {
+	if _, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", "sleep 20 & wait"}, nil); err != nil {
 		return err
 	}
 	end := time.Now().Add(20 * time.Second)

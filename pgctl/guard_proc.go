@@ -90,9 +90,9 @@ func (s *sweeper) strike(sig unix.Signal) int {
 		found = s.children(found, "self/task/"+task.Name())
 	}
 	for i := 0; i < len(found); i++ { // grows meanwhile
-		_ = unix.Kill(found[i], sig) // one that has ended needs nothing
 		name := strconv.Itoa(found[i])
-		found = s.children(found, name+"/task/"+name)
+		found = s.children(found, name+"/task/"+name) // before the signal: the dead have no children
+		_ = unix.Kill(found[i], sig)                  // one that has ended needs nothing
 	}
 	return len(found)
 }

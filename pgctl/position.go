@@ -92,7 +92,7 @@ func (p *Postgres) storedPosition(ctx context.Context) (cluster.Position, error)
 // must have passed the fork to the newest timeline, and not stand at a segment's border.
 // Source: RequestXLogStreaming, walreceiverfuncs.c, PostgreSQL 15.
 func (p *Postgres) standbyPosition(ctx context.Context, run postmaster, live liveWAL) (cluster.Position, error) {
-	c, err := p.cachedControl(ctx)
+	c, err := p.lastControl(ctx)
 	if err != nil {
 		return cluster.Position{}, err
 	}

@@ -28,7 +28,7 @@ const promotePause = time.Millisecond
 func (p *Postgres) Promote(ctx context.Context, spec PromoteSpec) error {
 	p.change.Lock()
 	defer p.change.Unlock()
-	c, err := p.cachedControl(ctx)
+	c, err := p.lastControl(ctx)
 	if err != nil {
 		return fmt.Errorf("promote: %w", err)
 	}

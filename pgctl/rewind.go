@@ -143,11 +143,10 @@ func (p *Postgres) runRewind(ctx context.Context, conninfo string, mark *rewindM
 	if err != nil {
 		return err
 	}
-	if c.Clean() && max(c.Checkpoint, c.MinRecovery) > mark.Fork.LSN {
-		return p.nothingRewound(mark)
-	}
-	if pos, err := p.position(ctx); c.Clean() && (err != nil || pos.LSN > mark.Fork.LSN) {
-		return p.nothingRewound(mark)
+	if c.Clean() {
+		if pos, err := p.position(ctx); err != nil || pos.LSN > mark.Fork.LSN {
+			return p.nothingRewound(mark)
+		}
 	}
 	mark.Rewound = true
 	return writeDurable(p.rewindMarkPath(), mark)

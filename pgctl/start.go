@@ -92,6 +92,7 @@ func (p *Postgres) runServer(ctx context.Context, spec StartSpec) error {
 func (p *Postgres) clearTheGround(ctx context.Context) error {
 	p.dropConn(ctx)
 	p.setFound(foundWAL{})
+	p.forgetControl()
 	st, err := p.guard.Load().Status(ctx)
 	if err != nil {
 		return err

@@ -25,7 +25,12 @@ type lastRunning struct {
 // that lives but does not answer in 2 s is PostgresHung, with the role that it last told. The error says that it could
 // not be looked at; a Postgres in a bad state is no error.
 func (p *Postgres) Status(ctx context.Context) (cluster.PostgresStatus, error) {
-	data := p.dataFacts(ctx)
+	run, running := p.postmaster()
+	control := p.cachedControl
+	if running {
+		control = p.lastControl
+	}
+	data := p.dataFactsBy(ctx, control)
 	st := cluster.PostgresStatus{
 		Data: data.state, DataDetail: data.detail, Incarnation: data.incarnation, State: cluster.PostgresStopped,
 	}
@@ -33,7 +38,6 @@ func (p *Postgres) Status(ctx context.Context) (cluster.PostgresStatus, error) {
 		st.SystemID = data.control.SystemID
 	}
 	st.Source, st.SourceTerm = p.readSource()
-	run, running := p.postmaster()
 	if !running {
 		return st, p.stoppedStatus(&st, data.control)
 	}
