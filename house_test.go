@@ -34,7 +34,7 @@ var ours = map[string][]string{
 	"agent":       {"cluster"},
 	"api":         {"cluster"},
 	"integration": {"cluster", "api"},
-	"cmd":         {"cluster", "config", "raftfsm", "pgctl", "agent", "api"},
+	"cmd":         {"cluster", "config", "raftfsm", "pgctl", "agent", "api", "deploy"}, // deploy: the sample files, embedded
 }
 
 // theirs says where a third-party module may be imported: in files whose path matches.

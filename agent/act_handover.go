@@ -59,6 +59,7 @@ func (a *Agent) switchAway(ctx context.Context, o *decide.Observation, d decide.
 	if err := a.pg.Stop(ctx, o.View.Config.PrimaryStopTimeout); err != nil {
 		return err
 	}
+	a.watch.refresh(ctx)
 	a.markPhase("stopped", a.opt.Clock())
 	end, clean, err := a.pg.ShutdownCheckpoint(ctx)
 	if err != nil {

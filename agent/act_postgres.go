@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"reflect"
 	"time"
 
 	"pgquorum/agent/decide"
@@ -93,10 +94,7 @@ func (a *Agent) promote(ctx context.Context, o *decide.Observation, d decide.Dec
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.View.Config.PrimaryStartTimeout)
 	defer cancel()
-	if err := a.pg.SetSyncNames(ctx, listOf(rule)); err != nil {
-		return err
-	}
-	if _, err := a.pg.ProveSyncNames(ctx, listOf(rule)); err != nil {
+	if err := a.prepare(ctx, listOf(rule), o.Local.Postgres.StartTime); err != nil {
 		return err
 	}
 	if err := a.pg.Promote(ctx, d.Term, o.View.Key.Timeline); err != nil {
@@ -105,6 +103,29 @@ func (a *Agent) promote(ctx context.Context, o *decide.Observation, d decide.Dec
 	a.markPhase("promoted", a.opt.Clock())
 	a.event(ctx, "promoted", d.Term, fmt.Sprintf("timeline %d from %d", o.View.Key.Timeline, o.View.Forks[o.View.Key.Timeline].Parent))
 	go a.afterPromotion(context.WithoutCancel(ctx), d.Term)
+	return nil
+}
+
+// prepare puts a list in force and proves it, unless that was done in this run of Postgres.
+func (a *Agent) prepare(ctx context.Context, l SyncList, start string) error {
+	a.lists.Lock()
+	defer a.lists.Unlock()
+	want := preparedList{l, start}
+	a.mu.Lock()
+	done := reflect.DeepEqual(a.prepared, want)
+	a.mu.Unlock()
+	if done {
+		return nil
+	}
+	if err := a.pg.SetSyncNames(ctx, l); err != nil {
+		return err
+	}
+	if _, err := a.pg.ProveSyncNames(ctx, l); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.prepared = want
+	a.mu.Unlock()
 	return nil
 }
 

@@ -246,6 +246,8 @@ func (a *Agent) acquire(ctx context.Context, o *decide.Observation, d decide.Dec
 	if d.Detail != "" {
 		cmd.Reason += ": " + d.Detail
 	}
+	preparing := a.startPreparing(ctx, o, cmd)
+	defer preparing()
 	result, err := a.raft.Apply(ctx, cmd)
 	if err != nil {
 		return err
@@ -261,6 +263,24 @@ func (a *Agent) acquire(ctx context.Context, o *decide.Observation, d decide.Dec
 		a.log.InfoContext(ctx, "heartbeats not hastened", "reason", err)
 	}
 	return nil
+}
+
+// startPreparing puts the new rule's list in force on a standby that is about to be promoted, beside the commit of the
+// key: a list decides nothing on a standby. The function it gives waits for it; what fails is done again before the
+// promotion.
+func (a *Agent) startPreparing(ctx context.Context, o *decide.Observation, cmd cluster.AcquireLeader) (wait func()) {
+	p := o.Local.Postgres
+	if p.State != cluster.PostgresRunning || p.Role != cluster.RoleStandby {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := a.prepare(ctx, SyncList{Mode: cmd.Mode, K: cmd.K, Members: cmd.Standbys}, p.StartTime); err != nil {
+			a.log.InfoContext(ctx, "list not prepared; it is tried again before the promotion", "reason", err)
+		}
+	}()
+	return func() { <-done }
 }
 
 // siblings tells the standbys of the new rule to stream from here, ahead of the FSM's own word (DESIGN section 4:

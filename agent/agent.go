@@ -39,9 +39,12 @@ type Agent struct {
 	watch  *localWatch
 	jobs   jobs
 
-	wakeUp    chan struct{}
-	upkeepNow chan struct{}
-	snapshot  atomic.Pointer[cluster.Snapshot]
+	wakeUp      chan struct{}
+	upkeepNow   chan struct{}
+	provenEarly string // the run of Postgres in which a standby's list was proven; upkeep's goroutine only
+	snapshot    atomic.Pointer[cluster.Snapshot]
+
+	lists sync.Mutex // held while a standby's list is written, so that upkeep does not overtake a promotion (S3)
 
 	mu        sync.Mutex // guards what follows
 	ledger    decide.TakeOver
@@ -52,6 +55,7 @@ type Agent struct {
 	lacking   cluster.Instant // decide.Observation.StandbyLackingSince
 	lost      cluster.Instant // decide.Observation.StreamLostSince
 	proven    provenRule
+	prepared  preparedList
 	gate      gate
 	phases    phases
 	wantsOut  cluster.Incarnation
@@ -66,6 +70,12 @@ type Agent struct {
 type provenRule struct {
 	id    uint64
 	start string // postmaster start time
+}
+
+// preparedList is a list that was proven in a run of Postgres before it was promoted (S3).
+type preparedList struct {
+	list  SyncList
+	start string
 }
 
 // gate is when /primary may first be shown in a term (S4).

@@ -74,13 +74,43 @@ func (a *Agent) keepStandby(ctx context.Context, o *decide.Observation, others [
 	if err := a.pg.AdvanceSlots(ctx, to); err != nil {
 		a.log.WarnContext(ctx, "replication slots not advanced", "error", err)
 	}
-	if o.Job.Action != "" || o.Promised > o.View.Key.Term || o.View.Key.Holder == a.opt.Self {
-		return // a take-over runs: it sets the list itself
+	settings, ok := a.configureStandby(ctx)
+	if ok {
+		a.proveEarly(ctx, o, settings.Sync)
+	}
+}
+
+// configureStandby applies a standby's settings, unless a take-over runs, which sets the list itself.
+func (a *Agent) configureStandby(ctx context.Context) (Settings, bool) {
+	a.lists.Lock()
+	defer a.lists.Unlock()
+	o := a.observe()
+	if o.Job.Action != "" || o.Promised > o.View.Key.Term || o.View.Key.Holder == a.opt.Self || o.Local.Postgres.Role != cluster.RoleStandby {
+		return Settings{}, false
 	}
 	me := cluster.Member{Node: a.opt.Self, Incarnation: o.Local.Postgres.Incarnation}
-	if err := a.pg.Configure(ctx, a.settings(o, me)); err != nil {
+	settings := a.settings(o, me)
+	if err := a.pg.Configure(ctx, settings); err != nil {
 		a.log.WarnContext(ctx, "settings not applied", "error", err)
+		return settings, false
 	}
+	return settings, true
+}
+
+// proveEarly proves the standby's list once in each run of Postgres, while nothing waits for it: the first proof takes
+// a checkpoint (S3), which a promotion must not.
+func (a *Agent) proveEarly(ctx context.Context, o *decide.Observation, l SyncList) {
+	start := o.Local.Postgres.StartTime
+	if l.K == 0 || a.provenEarly == start {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkpointLimit)
+	defer cancel()
+	if _, err := a.pg.ProveSyncNames(ctx, l); err != nil {
+		a.log.InfoContext(ctx, "list for a promotion not proven yet", "reason", err)
+		return
+	}
+	a.provenEarly = start
 }
 
 // keepPrimary records the moving LSN in the mode off (C1 d).

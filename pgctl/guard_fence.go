@@ -110,7 +110,7 @@ func (f *fencer) run() {
 			panic(err) // see beginFence
 		}
 		if due := f.g.due(cluster.Boottime()); due != nil {
-			f.g.killAll(f.sweep, func() bool { return f.g.fencing == due })
+			f.g.killAll(f.sweep, sleepThread, func() bool { return f.g.fencing == due })
 		}
 	}
 }
@@ -133,9 +133,9 @@ func (g *guardServer) due(now cluster.Instant) *fencing {
 	return nil
 }
 
-// killAll sends SIGKILL to all of Postgres, and again until nothing is left that was not killed, or until more, called
-// with mu held, says that it is over.
-func (g *guardServer) killAll(s *sweeper, more func() bool) {
+// killAll sends SIGKILL to all of Postgres, and again after each nap, until nothing is left or until more, called with mu
+// held, says that it is over.
+func (g *guardServer) killAll(s *sweeper, nap func(time.Duration), more func() bool) {
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		g.mu.Lock()
 		goOn, cg := more(), g.cg
@@ -152,9 +152,21 @@ func (g *guardServer) killAll(s *sweeper, more func() bool) {
 		if left+n == 0 && err == nil {
 			return
 		}
-		nap := unix.NsecToTimespec(int64(pause))
-		_ = unix.Nanosleep(&nap, nil) // cut short by a signal: only an earlier sweep
+		nap(pause)
 	}
+}
+
+// sleepThread is the fencing thread's nap: it waits for no other goroutine.
+func sleepThread(d time.Duration) {
+	t := unix.NsecToTimespec(int64(d))
+	_ = unix.Nanosleep(&t, nil) // cut short by a signal: only an earlier sweep
+}
+
+// napOrGone is everybody else's nap: over at once when the last child is reaped.
+func (g *guardServer) napOrGone(d time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	_ = g.await(ctx, func() bool { return g.childless }) // whether it is, the caller asks again
 }
 
 // fence answers fence(t) (U4): nil only after the lease is zero and refused up to t, every process that could be a primary

@@ -198,6 +198,7 @@ func orphanBackends(t *testing.T, template string) {
 	busy := make(chan error, 1)
 	other := b.connectPostgres()
 	go func() { busy <- second(other.Exec(ctxFor(t), "select pg_sleep(60)")) }()
+	b.stopProcess(int(other.PgConn().PID())) // it cannot notice by itself that its postmaster is dead
 	before := cluster.Boottime()
 	b.must(unix.Kill(b.status().Postmaster, unix.SIGKILL))
 	e := b.event(EventExited)

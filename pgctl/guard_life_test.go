@@ -90,6 +90,12 @@ func containments(t *testing.T, template string) {
 			t.Errorf("cgroup holds %q, %v, want the postmaster in it", procs, err)
 		}
 	}
+	b.must(unix.Kill(b.status().Postmaster, unix.SIGKILL))
+	b.event(EventExited)
+	b.startPrimary(3) // a cgroup that was killed once must not kill the next postgres
+	if s := b.status(); s.Containment != mode {
+		t.Errorf("containment of the second start %q, want %q", s.Containment, mode)
+	}
 	b.must(b.g.Fence(ctxFor(t), 3))
 	b.must(b.g.Quit(ctxFor(t)))
 	<-b.dead

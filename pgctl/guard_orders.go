@@ -233,7 +233,7 @@ func (g *guardServer) stop(s *guardSession, mode StopMode, deadline time.Duratio
 	pm := g.pm
 	g.mu.Unlock()
 	if pm != nil {
-		g.killAll(sweep, func() bool { return g.pm == pm })
+		g.killAll(sweep, g.napOrGone, func() bool { return g.pm == pm })
 	}
 	g.stopped(0)
 	return nil

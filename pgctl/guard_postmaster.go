@@ -172,7 +172,7 @@ func (g *guardServer) clear(pm *ward, e GuardEvent) {
 	s, err := newSweeper()
 	if err == nil {
 		defer s.close()
-		g.killAll(s, func() bool { return !g.childless })
+		g.killAll(s, g.napOrGone, func() bool { return !g.childless })
 	} else {
 		g.log.Error("leftovers not swept, waiting for their own end", "error", err)
 	}

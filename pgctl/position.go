@@ -87,9 +87,9 @@ func (p *Postgres) storedPosition(ctx context.Context) (cluster.Position, error)
 }
 
 // standbyPosition is a running standby's (V3). The receiver's flush LSN counts only if this life of Postgres is the one
-// whose WAL was measured before it started, and the receiver has passed all of that. Two more conditions are needed,
-// since PostgreSQL sets the LSN back to the beginning of a segment when streaming moves on to another timeline: it
-// must have passed the fork to the newest timeline, and not stand at a segment's border.
+// whose WAL was measured before it started, and the receiver has passed all of that. More conditions are needed,
+// since PostgreSQL sets the LSN back to the beginning of a segment when streaming moves on to another timeline [seen]: it
+// must be at or past what is replayed, have passed the fork to the newest timeline, and not stand at a segment's border.
 // Source: RequestXLogStreaming, walreceiverfuncs.c, PostgreSQL 15.
 func (p *Postgres) standbyPosition(ctx context.Context, run postmaster, live liveWAL) (cluster.Position, error) {
 	c, err := p.lastControl(ctx)

@@ -242,3 +242,34 @@ func TestPositionAcrossTimelines(t *testing.T) {
 		}
 	}
 }
+
+// V3: PostgreSQL sets the receiver's LSN back to the beginning of a segment when it asks for WAL of another timeline, and
+// leaves it there if the source refuses. The position does not go back with it.
+func TestPositionAfterReceiverReset(t *testing.T) {
+	if !onRealPostgres(t) {
+		return
+	}
+	old, standbys := newCluster(t, 2)
+	next, third := standbys[0], standbys[1]
+	for range 3 { // well past what was found at the start
+		old.sql("SELECT pg_logical_emit_message(true, 'x', repeat('y', 900000))")
+	}
+	told := old.flushed()
+	eventually(t, 10*time.Second, "both have flushed", func() bool { return next.look().Received >= told && third.look().Received >= told })
+	must(t, third.Cut(within(t)))
+	must(t, next.Cut(within(t)))
+	next.arm(2)
+	must(t, next.Promote(within(t), PromoteSpec{Term: 2, Timeline: 2}))
+	next.sql("SELECT pg_drop_replication_slot('n3')")
+	must(t, third.Follow(within(t), next.asSource(2), third.me))
+	eventually(t, 20*time.Second, "the receiver's LSN is set back", func() bool {
+		return third.lsn("SELECT pg_last_wal_receive_lsn()::text") < told
+	})
+	if pos := third.where(); pos.LSN < told {
+		t.Fatalf("position %v, %v was confirmed", pos, told)
+	}
+	must(t, third.Cut(within(t)))
+	if pos := third.where(); pos.LSN < told || pos.Timeline != 1 {
+		t.Fatalf("position %v after the cut, %v was confirmed on timeline 1", pos, told)
+	}
+}

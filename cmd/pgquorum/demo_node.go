@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -143,5 +144,16 @@ func (p *demoProcess) ended() (how string, yes bool) {
 		return p.cmd.ProcessState.String(), true
 	default:
 		return "", false
+	}
+}
+
+// wait says whether the process ended before ctx did.
+func (p *demoProcess) wait(ctx context.Context) bool {
+	select {
+	case <-p.done:
+		return true
+	case <-ctx.Done():
+		_, yes := p.ended()
+		return yes
 	}
 }

@@ -28,6 +28,7 @@ Exit codes: 0 done, 1 refused or failed, 2 usage, 3 no node answers, 4 outcome u
 	root.SetErr(env.Err)
 	root.AddCommand(
 		newRunCommand(env),
+		newDemoCommand(env),
 		newListCommand(env),
 		newSwitchoverCommand(env),
 		newHistoryCommand(env),
