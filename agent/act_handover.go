@@ -39,7 +39,7 @@ func (a *Agent) switchover(ctx context.Context, o *decide.Observation, d decide.
 		return nil
 	}
 	a.event(ctx, "switchover_failed", t, err.Error())
-	a.endRequest(cluster.ActionResult{Code: 503, Text: "switchover failed: " + err.Error() + "; " + string(a.opt.Self) + " stays primary"})
+	a.endRequest(cluster.ActionResult{Code: cluster.ActionUnavailable, Text: "switchover failed: " + err.Error() + "; " + string(a.opt.Self) + " stays primary"})
 	a.setHiding(false)
 	return nil // the request has its answer; it is not tried again by itself
 }

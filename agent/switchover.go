@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"pgquorum/agent/decide"
@@ -36,9 +35,9 @@ func (a *Agent) Switchover(ctx context.Context, q cluster.SwitchoverRequest) clu
 	case err == nil:
 		return result
 	case errors.As(err, &refused):
-		return cluster.ActionResult{Code: http.StatusServiceUnavailable, Text: fmt.Sprintf("switchover passed on to %s: %s", holder, refused.Text)}
+		return cluster.ActionResult{Code: cluster.ActionUnavailable, Text: fmt.Sprintf("switchover passed on to %s: %s", holder, refused.Text)}
 	}
-	return cluster.ActionResult{Code: http.StatusGatewayTimeout,
+	return cluster.ActionResult{Code: cluster.ActionUnknown,
 		Text: fmt.Sprintf("switchover passed on to %s, which holds the key: %v; whether it was carried out is not known: look at GET /cluster", holder, err)}
 }
 
@@ -58,14 +57,14 @@ func (a *Agent) switchoverHere(ctx context.Context, q cluster.SwitchoverRequest)
 		return *no
 	}
 	if q.DryRun {
-		return cluster.ActionResult{Code: http.StatusOK, Text: decide.DescribeSwitchover(o)}
+		return cluster.ActionResult{Code: cluster.ActionDone, Text: decide.DescribeSwitchover(o)}
 	}
 	p := &pendingSwitchover{SwitchoverRequest: q, reason: "switchover", answer: make(chan cluster.ActionResult, 1)}
 	a.mu.Lock()
 	if a.request != nil {
 		other := a.request.Candidate
 		a.mu.Unlock()
-		return cluster.ActionResult{Code: http.StatusServiceUnavailable, Text: fmt.Sprintf("another switchover (to %q) is running: wait for it, then look at GET /cluster", other)}
+		return cluster.ActionResult{Code: cluster.ActionUnavailable, Text: fmt.Sprintf("another switchover (to %q) is running: wait for it, then look at GET /cluster", other)}
 	}
 	a.request = p
 	a.mu.Unlock()
@@ -81,13 +80,13 @@ func (a *Agent) awaitSwitchover(ctx context.Context, before cluster.Term, p *pen
 	for {
 		k := a.raft.View().Key
 		if k.Term > before && a.serves(ctx, k) {
-			return cluster.ActionResult{Code: http.StatusOK, Leader: k.Holder, Text: fmt.Sprintf("Successfully switched over to %q", k.Holder)}
+			return cluster.ActionResult{Code: cluster.ActionDone, Leader: k.Holder, Text: fmt.Sprintf("Successfully switched over to %q", k.Holder)}
 		}
 		select {
 		case r := <-p.answer:
 			return r
 		case <-ctx.Done():
-			return cluster.ActionResult{Code: http.StatusGatewayTimeout,
+			return cluster.ActionResult{Code: cluster.ActionUnknown,
 				Text: fmt.Sprintf("switchover from %s has not ended in time; the key is held by %q in term %d: look at GET /cluster", p.Leader, k.Holder, k.Term)}
 		case <-tick.C:
 		}

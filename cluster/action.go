@@ -15,3 +15,12 @@ type ActionResult struct {
 	Text   string `json:"text"`
 	Leader NodeID `json:"leader,omitempty"` // the new leader, when done
 }
+
+// The codes of an ActionResult, which are HTTP's, as Patroni uses them.
+const (
+	ActionDone         = 200
+	ActionBadRequest   = 400 // the request itself is wrong
+	ActionPrecondition = 412 // it does not fit what stands
+	ActionUnavailable  = 503 // it cannot be done now, or was not done
+	ActionUnknown      = 504 // whether it was done is not known
+)

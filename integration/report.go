@@ -1,12 +1,16 @@
 package integration
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -100,24 +104,24 @@ const tailLines = 40
 // kept says whether a test's logs and history are kept: when it failed, and always with PGQUORUM_KEEP=1.
 func kept(t *testing.T) bool { return t.Failed() || os.Getenv("PGQUORUM_KEEP") == "1" }
 
-// keepLogs copies the hosts' logs to out/SCENARIO and, when the test failed, prints their tails.
+// keepLogs copies what the hosts wrote to out/SCENARIO. When the test failed, it also asks each node how it sees things,
+// has each agent write where its goroutines are (SIGQUIT), and prints the tails of the agents' logs.
 func (c *Cluster) keepLogs(t *testing.T) {
 	dir := filepath.Join(outDir, fileName(t.Name()))
 	for _, h := range c.Hosts {
-		logs, _ := filepath.Glob(filepath.Join(h.Dir, "*.log"))
-		more, _ := filepath.Glob(filepath.Join(h.Dir, "*", "*.log"))
-		more2, _ := filepath.Glob(filepath.Join(h.Dir, "data", "log", "*"))
-		for _, log := range slices.Concat(logs, more, more2, []string{h.File()}) {
+		if t.Failed() {
+			t.Logf("---- %s, the end of agent.log (all logs in integration/%s)\n%s", h.Name, dir, tail(h.Log(), tailLines))
+			c.keepAnswers(t, h, dir)
+			h.dumpAgent()
+		}
+		for _, log := range append(logsBelow(h.Dir), h.File()) {
 			rel, err := filepath.Rel(c.dir, log)
 			if err == nil {
-				err = keepFile(log, filepath.Join(dir, fileName(rel)))
+				err = keepFile(log, filepath.Join(dir, strings.ReplaceAll(rel, "/", "_")))
 			}
 			if err != nil && !os.IsNotExist(err) {
 				t.Logf("keeping %s: %v", log, err)
 			}
-		}
-		if t.Failed() {
-			t.Logf("---- %s, the end of agent.log (all logs in integration/%s)\n%s", h.Name, dir, tail(h.Log(), tailLines))
 		}
 	}
 	if c.LB != nil {
@@ -125,6 +129,43 @@ func (c *Cluster) keepLogs(t *testing.T) {
 			t.Logf("keeping the log of HAProxy: %v", err)
 		}
 	}
+}
+
+// keepAnswers keeps what a node says of itself and of the others.
+func (c *Cluster) keepAnswers(t *testing.T, h *Host, dir string) {
+	if _, err := h.Agent(); err != nil {
+		return // nobody to ask
+	}
+	for _, path := range []string{"/patroni", "/cluster", "/events"} {
+		_, answer, err := c.call(context.Background(), http.MethodGet, h, path, nil)
+		if err == nil {
+			err = errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, h.Name+fileName(path)+".json"), answer, 0o644))
+		}
+		if err != nil {
+			t.Logf("%s: GET %s: %v", h.Name, path, err)
+		}
+	}
+}
+
+// dumpAgent ends the agent in the way that makes it write all its goroutines.
+func (h *Host) dumpAgent() {
+	if h.Signal(syscall.SIGQUIT, h.Agent) != nil {
+		return // it does not run
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = h.Exited(ctx) // a stopped one does not write, and all is killed next
+}
+
+// logsBelow finds the logs under a directory: agent, guard, Postgres.
+func logsBelow(dir string) (logs []string) {
+	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".log") && d.Type().IsRegular() {
+			logs = append(logs, path)
+		}
+		return nil // what cannot be read is not kept
+	})
+	return logs
 }
 
 func keepFile(from, to string) error {

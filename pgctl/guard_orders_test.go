@@ -59,6 +59,9 @@ func promotion(t *testing.T, template string) {
 	if _, err := os.Stat(b.signalFile()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("standby.signal after the promotion: %v", err)
 	}
+	if d, err := b.g.Detail(ctxFor(t)); err != nil || !d.Primary {
+		t.Errorf("status %+v, %v, want it to say primary", d, err)
+	}
 	err := b.g.Promote(ctxFor(t), 3) // pg_ctl's own words come along
 	if err == nil || !strings.Contains(err.Error(), "not in standby mode") {
 		t.Errorf("second promotion: %v", err)

@@ -195,6 +195,11 @@ func (g *guardServer) endOrderly() {
 	if err := g.stop(nil, StopFast, 10*time.Second); err != nil {
 		g.log.Error("postgres not stopped", "error", err)
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := g.await(ctx, func() bool { return g.fencing == nil }); err != nil {
+		g.log.Error("fence not written", "error", err)
+	}
 }
 
 // listen opens the socket; one that a dead guard left is replaced, since the lock says that it is dead.

@@ -82,6 +82,10 @@ func (p *Postgres) runServer(ctx context.Context, spec StartSpec) error {
 	if err != nil {
 		return err
 	}
+	if !spec.Primary && spec.Settings.SyncNames != "" {
+		_, mark := p.sync.flag.known(run) // S3: set before it started, and no primary until much later
+		p.sync.flag.proven(run, mark)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.found, p.noTCP = foundWAL{end: found, run: run}, spec.NoTCP

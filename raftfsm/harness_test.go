@@ -236,7 +236,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("never came: %s", what)
 		}
-		time.Sleep(2 * time.Millisecond)
+		<-time.After(2 * time.Millisecond)
 	}
 }
 

@@ -71,7 +71,7 @@ func TestL1CountsFromBeforeSending(t *testing.T) {
 	t.Parallel()
 	const h, delay = 2 * time.Second, 200 * time.Millisecond
 	w := newWorld(t, h, func(o *Options) {
-		o.beforeAnswer = func(cluster.NodeID) { time.Sleep(delay) } // the delay itself is what is tested
+		o.beforeAnswer = func(cluster.NodeID) { <-time.After(delay) } // the delay itself is what is tested
 	}, "n1", "n2", "n3")
 	ttl := cluster.DefaultLease(h).TTL
 	ends := map[cluster.Instant]bool{}

@@ -55,6 +55,9 @@ func rewindAgain(o *Observation) (Decision, bool) {
 	if src == "" {
 		return Decision{Action: Wait, Reason: ReasonRewindBroken, Detail: why}, true
 	}
+	if o.Failures[Rewind] >= MaxRewinds {
+		return Decision{Action: Clone, Reason: ReasonRewindImpossible, Source: src, Term: o.View.Key.Term}, true
+	}
 	return Decision{Action: Rewind, Reason: ReasonRewindBroken, Source: src, Term: o.View.Key.Term}, true
 }
 
@@ -117,8 +120,14 @@ func leaveHistory(o *Observation, src cluster.NodeID) (Decision, bool) {
 	if from, why := copySource(o); from == "" {
 		return Decision{Action: Wait, Reason: ReasonDiverged, Detail: why}, true
 	}
+	if o.Failures[Rewind] >= MaxRewinds {
+		return Decision{Action: Clone, Reason: ReasonRewindImpossible, Source: src, Term: o.View.Key.Term}, true
+	}
 	return Decision{Action: Rewind, Reason: ReasonDiverged, Source: src, Term: o.View.Key.Term, Detail: o.whereDiverged()}, true
 }
+
+// MaxRewinds is how often a rewind is tried before the directory is cloned anew, beside the old one (DESIGN section 5).
+const MaxRewinds = 6
 
 // replace clones anew beside the old directory (B4), when streaming cannot go on.
 func replace(o *Observation, src cluster.NodeID) (Decision, bool) {

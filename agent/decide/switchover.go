@@ -2,7 +2,6 @@ package decide
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -18,24 +17,24 @@ func CheckSwitchover(o *Observation) *cluster.ActionResult {
 	}
 	switch {
 	case q.Leader == "" && !q.Leaving:
-		return refuse(http.StatusBadRequest, "no leader given; the present one is %q: name it, so that a late or repeated request does nothing", k.Holder)
+		return refuse(cluster.ActionBadRequest, "no leader given; the present one is %q: name it, so that a late or repeated request does nothing", k.Holder)
 	case q.Candidate != "" && q.Candidate == q.Leader:
-		return refuse(http.StatusBadRequest, "leader and candidate are both %q: name another candidate, or none", q.Candidate)
+		return refuse(cluster.ActionBadRequest, "leader and candidate are both %q: name another candidate, or none", q.Candidate)
 	case !q.Leaving && q.Leader != k.Holder:
-		return refuse(http.StatusPreconditionFailed, "leader %q was named, the key is held by %q: look at GET /cluster and ask again", q.Leader, k.Holder)
+		return refuse(cluster.ActionPrecondition, "leader %q was named, the key is held by %q: look at GET /cluster and ask again", q.Leader, k.Holder)
 	case !o.holds():
-		return refuse(http.StatusServiceUnavailable, "the key's holder %q has no live lease now: a take-over is running; look at GET /cluster", k.Holder)
+		return refuse(cluster.ActionUnavailable, "the key's holder %q has no live lease now: a take-over is running; look at GET /cluster", k.Holder)
 	case !running(o, cluster.RolePrimary):
-		return refuse(http.StatusServiceUnavailable, "the leader's postgres is %s: wait for it, or for the failover", o.Local.Postgres.State)
+		return refuse(cluster.ActionUnavailable, "the leader's postgres is %s: wait for it, or for the failover", o.Local.Postgres.State)
 	case !o.leads():
-		return refuse(http.StatusServiceUnavailable, "raft leadership is on its way back to %q: ask again in a moment", o.Self)
+		return refuse(cluster.ActionUnavailable, "raft leadership is on its way back to %q: ask again in a moment", o.Self)
 	}
 	good := Candidates(o)
 	if q.Candidate != "" && !slices.Contains(good, q.Candidate) {
-		return refuse(http.StatusPreconditionFailed, "candidate %q: %s; good candidates: %s", q.Candidate, WhyNotCandidate(o, q.Candidate), list(good))
+		return refuse(cluster.ActionPrecondition, "candidate %q: %s; good candidates: %s", q.Candidate, WhyNotCandidate(o, q.Candidate), list(good))
 	}
 	if len(good) == 0 {
-		return refuse(http.StatusPreconditionFailed, "no good candidate: %s", strings.Join(eachWhyNot(o), "; "))
+		return refuse(cluster.ActionPrecondition, "no good candidate: %s", strings.Join(eachWhyNot(o), "; "))
 	}
 	return nil
 }

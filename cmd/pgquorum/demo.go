@@ -50,9 +50,13 @@ var errDemoInterrupted = errors.New("demo: interrupted")
 // runDemo makes the folder, runs the demo in it, and removes it. As root it runs the demo itself as another user, in a
 // process of its own.
 func runDemo(ctx context.Context, env environment, opt demoOptions) (err error) {
-	// A terminal that closes, or a reader that goes away (demo | head), ends the demo as Ctrl-C does.
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
+	// A terminal that closes, or a reader that goes away (demo | head), ends the demo as Ctrl-C does. SIGPIPE is received
+	// and left unheeded, since it comes for the writers' broken connections too: the write's own error counts.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP)
 	defer stop()
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	defer signal.Stop(pipes)
 	// Children are told (Pdeathsig) when the thread that started them ends: it shall end with the demo.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -65,7 +69,7 @@ func runDemo(ctx context.Context, env environment, opt demoOptions) (err error) 
 	if os.Geteuid() == 0 {
 		return runDemoAsUser(ctx, env, opt, folder)
 	}
-	d, err := newDemo(env, folder.path)
+	d, err := newDemo(env, folder.path, stop)
 	if err != nil {
 		return err
 	}
@@ -88,12 +92,13 @@ type demo struct {
 	events  []*demoEvent
 }
 
-func newDemo(env environment, dir string) (*demo, error) {
+// newDemo prepares a demo in dir. When nobody reads what it tells, it calls unheard.
+func newDemo(env environment, dir string, unheard func()) (*demo, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return &demo{env: env, dir: dir, exe: exe, secrets: newDemoSecrets(), story: newStory(env.Out), told: map[string]string{}}, nil
+	return &demo{env: env, dir: dir, exe: exe, secrets: newDemoSecrets(), story: newStory(env.Out, unheard), told: map[string]string{}}, nil
 }
 
 // run is the demo from the first process to the last. When a step fails, the logs' ends are shown.

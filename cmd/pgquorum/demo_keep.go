@@ -45,6 +45,6 @@ func (d *demo) linger(ctx context.Context) {
 		fmt.Fprintf(&b, "  %s\n", n.log())
 	}
 	b.WriteString("Ctrl-C ends it.\n")
-	fmt.Fprint(d.story.out, b.String())
+	d.story.print(b.String())
 	<-ctx.Done()
 }

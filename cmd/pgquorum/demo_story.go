@@ -12,19 +12,28 @@ import (
 
 // story is what the demo tells, with the time since its begin.
 type story struct {
-	out   io.Writer
-	began time.Time
+	out     io.Writer
+	unheard func() // called when nobody reads it
+	began   time.Time
 }
 
-func newStory(out io.Writer) *story { return &story{out: out, began: time.Now()} }
+func newStory(out io.Writer, unheard func()) *story {
+	return &story{out: out, unheard: unheard, began: time.Now()}
+}
 
 func (s *story) say(format string, args ...any) {
-	fmt.Fprintf(s.out, "%6.2fs  %s\n", time.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
+	s.print(fmt.Sprintf("%6.2fs  %s\n", time.Since(s.began).Seconds(), fmt.Sprintf(format, args...)))
+}
+
+func (s *story) print(text string) {
+	if _, err := io.WriteString(s.out, text); err != nil {
+		s.unheard()
+	}
 }
 
 // head begins a chapter.
 func (s *story) head(text string) {
-	fmt.Fprintln(s.out)
+	s.print("\n")
 	s.say("%s", text)
 }
 
@@ -83,9 +92,9 @@ func (d *demo) summary(there map[int64]bool) {
 	row("until all stream again", func(e *demoEvent) string { return milliseconds(e.ended.Sub(e.began)) })
 	row("acknowledged rows", func(e *demoEvent) string { return fmt.Sprint(r.count(e.began, e.ended)) })
 	row("lost rows", func(e *demoEvent) string { return fmt.Sprint(r.lost(there, e.began, e.ended)) })
-	fmt.Fprintf(d.story.out, "\n%s", t.pretty())
+	d.story.print("\n" + t.pretty())
 
 	all, lost := r.count(time.Time{}, time.Now()), r.lost(there, time.Time{}, time.Now())
-	fmt.Fprintf(d.story.out, "In all: %d rows acknowledged, %d lost. %d more are there, whose writers got no answer.\n",
-		all, lost, len(there)-(all-lost))
+	d.story.print(fmt.Sprintf("In all: %d rows acknowledged, %d lost. %d more are there, whose writers got no answer.\n",
+		all, lost, len(there)-(all-lost)))
 }

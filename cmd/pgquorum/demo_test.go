@@ -56,7 +56,7 @@ func TestDemo(t *testing.T) {
 // TestDemoInterrupted ends the demo by Ctrl-C at two moments: while the cluster forms, and while clients write and the
 // primary moves.
 func TestDemoInterrupted(t *testing.T) {
-	for _, at := range []string{"HAProxy", "A switchover"} {
+	for _, at := range []string{"is the primary, on timeline 1", "A switchover"} {
 		t.Run(at, func(t *testing.T) {
 			r := startDemoRun(t)
 			r.waitFor(at)
