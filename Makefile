@@ -23,8 +23,11 @@ build: ## build bin/pgquorum, one static binary
 deps: ## install what is missing of PostgreSQL, HAProxy, iproute2 and nftables (Debian 12, root)
 	scripts/deps.sh
 
+# To an ordinary user, who cannot install anything, the demo itself says what is missing.
 .PHONY: demo
-demo: build ## a three-node cluster on this machine and a failover under load, narrated
+demo: ## a three-node cluster on this machine and a failover under load, narrated
+	@scripts/deps.sh postgresql haproxy || test "$$(id -u)" -ne 0
+	@$(MAKE) --no-print-directory build
 	$(BIN) demo $(ARGS)
 
 .PHONY: test

@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"syscall"
 	"testing"
@@ -89,9 +90,13 @@ func TestAgentTerminated(t *testing.T) {
 		old := s.MustPrimary()
 		s.Fault(func() error { return old.Signal(syscall.SIGTERM, old.Agent) })
 		s.must(old.Exited(s.Ctx))
-		if pids, err := pidsOf(old.cgroup); err != nil || len(pids) > 0 {
-			s.Errorf("%s: want nothing left after SIGTERM, have %v, %v", old.Name, pids, err)
-		}
+		s.Within(5*time.Second, func() error {
+			pids, err := pidsOf(old.cgroup)
+			if err == nil && len(pids) > 0 {
+				err = fmt.Errorf("%s: want nothing left after SIGTERM, have %v", old.Name, pids)
+			}
+			return err
+		})
 		s.NewPrimary(old)
 		s.must(old.Start())
 		s.Settled()

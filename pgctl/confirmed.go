@@ -67,8 +67,12 @@ func (s *sender) confirms(lsn cluster.LSN) bool {
 	return s.state == "streaming" && s.flushed != 0 && s.flushed >= lsn && s.age >= 0 && s.age <= replyLimit
 }
 
-// splitSenders picks the sender of m's name on m's own slot, and every other one of that name. PostgreSQL compares
-// names without regard to case (pg_strcasecmp in SyncRepGetStandbyPriority), so a second writing counts as well.
+// counts says whether PostgreSQL counts this sender's confirmations (SyncRepGetCandidateStandbys). One that has only just
+// connected does not, and has no slot yet either: it is no duplicate.
+func (s *sender) counts() bool { return s.state == "streaming" || s.state == "stopping" }
+
+// splitSenders picks the sender of m's name on m's own slot, and every other one of that name that counts. PostgreSQL
+// compares names without regard to case (pg_strcasecmp in SyncRepGetStandbyPriority), so a second writing counts as well.
 func splitSenders(senders []sender, m cluster.Member) (own *sender, others []sender) {
 	for i := range senders {
 		s := &senders[i]
@@ -76,7 +80,7 @@ func splitSenders(senders []sender, m cluster.Member) (own *sender, others []sen
 		case !sameAppName(s.appName, m.AppName()):
 		case s.slot == SlotName(m.Node): // a slot has one user at most
 			own = s
-		default:
+		case s.counts():
 			others = append(others, *s)
 		}
 	}

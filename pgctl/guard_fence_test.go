@@ -115,8 +115,8 @@ func checkFrozenPostmaster(t *testing.T, b *box, mode string) {
 	}
 	conn := b.connectPostgres()
 	stray := b.home + "/stray.pid"
-	command := fmt.Sprintf("setsid sh -c 'echo $$ > %s; exec sleep 1000' > /dev/null 2>&1 &", stray)
-	if _, err := conn.Exec(ctxFor(t), "copy (select 1) to program "+quoteLiteral(command)); err != nil {
+	command := fmt.Sprintf("setsid sh -c 'echo $$ > %s; exec sleep 60' > /dev/null 2>&1 &", stray)
+	if _, err := conn.Exec(ctxFor(t), "create temp table nothing (x text); copy nothing from program "+quoteLiteral(command)); err != nil {
 		t.Fatal(err)
 	}
 	pid := 0

@@ -216,8 +216,7 @@ func TestPositionAcrossTimelines(t *testing.T) {
 	next, third := standbys[0], standbys[1]
 	told := old.flushed()
 	eventually(t, 10*time.Second, "both have flushed", func() bool { return next.look().Received >= told && third.look().Received >= told })
-	must(t, third.Cut(within(t)))
-	must(t, next.Cut(within(t)))
+	cutForPromotion(t, next, third)
 	next.arm(2)
 	must(t, next.Promote(within(t), PromoteSpec{Term: 2, Timeline: 2}))
 	must(t, third.Follow(within(t), next.asSource(2), third.me))
@@ -256,8 +255,7 @@ func TestPositionAfterReceiverReset(t *testing.T) {
 	}
 	told := old.flushed()
 	eventually(t, 10*time.Second, "both have flushed", func() bool { return next.look().Received >= told && third.look().Received >= told })
-	must(t, third.Cut(within(t)))
-	must(t, next.Cut(within(t)))
+	cutForPromotion(t, next, third)
 	next.arm(2)
 	must(t, next.Promote(within(t), PromoteSpec{Term: 2, Timeline: 2}))
 	next.sql("SELECT pg_drop_replication_slot('n3')")

@@ -18,8 +18,7 @@ func TestPromoteTakesAllottedTimeline(t *testing.T) {
 	}
 	old, standbys := newCluster(t, 2)
 	next, third := standbys[0], standbys[1]
-	must(t, next.Cut(within(t)))
-	must(t, third.Cut(within(t)))
+	cutForPromotion(t, next, third)
 	next.arm(4)
 	began := time.Now()
 	must(t, next.Promote(within(t), PromoteSpec{Term: 4, Timeline: 5}))

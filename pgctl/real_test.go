@@ -178,6 +178,16 @@ func newCluster(t *testing.T, standbys int) (primary *node, others []*node) {
 	return primary, others
 }
 
+// cutForPromotion cuts both, next only when it has all that third has: the primary writes by itself now and then, and a
+// third that were ahead could not follow.
+func cutForPromotion(t *testing.T, next, third *node) {
+	t.Helper()
+	must(t, third.Cut(within(t)))
+	has := third.where()
+	eventually(t, waitShort, "next has what third has", func() bool { return next.look().Received >= has.LSN })
+	must(t, next.Cut(within(t)))
+}
+
 // copyData copies a stopped node's directory and makes it the other's own.
 func copyData(t *testing.T, from, to *node) {
 	t.Helper()

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what pgquorum's tests need and this machine lacks: PostgreSQL, HAProxy, iproute2, nftables (Debian 12, root).
+# With names of packages among these as arguments, it sees to those alone: scripts/deps.sh postgresql haproxy
 #
 # It never touches a PostgreSQL cluster that exists. Debian's default cluster is neither created (it would take port 5432
 # and run beside pgquorum's) nor are the packages' services started; both policies are in force before the packages arrive.
@@ -8,14 +9,27 @@ set -euo pipefail
 say() { printf 'deps: %s\n' "$*"; }
 die() { printf 'deps: %s\n' "$*" >&2; exit 1; }
 
-missing() {
-    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || echo postgresql
+[ $# -gt 0 ] || set -- postgresql haproxy iproute2 nftables
+wanted=("$@")
+
+has() {
     # Daemons stand in sbin, which is not always in PATH.
-    PATH="$PATH:/usr/sbin:/sbin"
-    command -v haproxy >/dev/null || echo haproxy
-    command -v ip >/dev/null || echo iproute2
-    command -v nft >/dev/null || echo nftables
+    local PATH="$PATH:/usr/sbin:/sbin"
+    case "$1" in
+    postgresql) compgen -G '/usr/lib/postgresql/*/bin/postgres' || command -v postgres ;;
+    haproxy) command -v haproxy ;;
+    iproute2) command -v ip ;;
+    nftables) command -v nft ;;
+    *) die "$1: want postgresql, haproxy, iproute2 or nftables" ;;
+    esac >/dev/null
 }
+
+missing() {
+    local package
+    for package in "${wanted[@]}"; do has "$package" || echo "$package"; done
+}
+
+for package in "${wanted[@]}"; do has "$package" || true; done # an unknown name ends it here
 
 mapfile -t packages < <(missing)
 if [ ${#packages[@]} -eq 0 ]; then
