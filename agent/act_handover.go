@@ -13,7 +13,16 @@ import (
 // that follows chooses among all, this node included.
 func (a *Agent) handOver(ctx context.Context, o *decide.Observation, d decide.Decision) error {
 	a.event(ctx, "hand_over", d.Term, string(d.Reason))
-	return a.release(ctx, d.Term, string(d.Reason))
+	if err := a.release(ctx, d.Term, string(d.Reason)); err != nil {
+		return err
+	}
+	if d.Reason != decide.ReasonCannotPromote {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+	defer cancel()
+	_, err := a.raft.Apply(ctx, cluster.Refuse{Node: a.opt.Self, Term: d.Term + 1, Reason: string(d.Reason)}) // K6
+	return err
 }
 
 // release fences term t and gives the key back (U4: proposed only after the guard's fenced answer).
@@ -38,6 +47,9 @@ func (a *Agent) switchover(ctx context.Context, o *decide.Observation, d decide.
 	if err == nil {
 		return nil
 	}
+	a.mu.Lock()
+	a.resuming = true // until it runs again, see startPrimary
+	a.mu.Unlock()
 	a.event(ctx, "switchover_failed", t, err.Error())
 	a.endRequest(cluster.ActionResult{Code: cluster.ActionUnavailable, Text: "switchover failed: " + err.Error() + "; " + string(a.opt.Self) + " stays primary"})
 	a.setHiding(false)

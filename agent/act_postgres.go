@@ -79,6 +79,9 @@ func (a *Agent) startPrimary(ctx context.Context, o *decide.Observation, d decid
 	if err := a.pg.Start(ctx, StartSpec{Primary: true, Term: d.Term, Settings: s}); err != nil {
 		return err
 	}
+	a.mu.Lock()
+	a.resuming = false
+	a.mu.Unlock()
 	if err := a.pg.CreateUsers(ctx); err != nil {
 		return err
 	}
@@ -153,7 +156,8 @@ func (a *Agent) clone(ctx context.Context, o *decide.Observation, d decide.Decis
 		return err
 	}
 	m := cluster.Member{Node: a.opt.Self, Incarnation: newIncarnation()}
-	a.event(ctx, "clone", d.Term, fmt.Sprintf("from %s: %s", d.Source, d.Reason))
+	a.pg.ExpectSystemID(o.View.SystemID)
+	a.eventOnce(ctx, o, d, "clone", fmt.Sprintf("from %s: %s", d.Source, d.Reason))
 	err = a.pg.BaseBackup(ctx, *src, m, func(done, total int64) {
 		a.progress(fmt.Sprintf("clone from %s: %d of %d MiB", d.Source, done>>20, total>>20))
 	})
@@ -174,7 +178,12 @@ func (a *Agent) rewind(ctx context.Context, o *decide.Observation, d decide.Deci
 	if m.Incarnation == "" {
 		m.Incarnation = newIncarnation()
 	}
-	a.event(ctx, "rewind", d.Term, fmt.Sprintf("to %s: %s", d.Source, d.Detail))
+	a.eventOnce(ctx, o, d, "rewind", fmt.Sprintf("to %s: %s", d.Source, d.Detail))
+	if o.Local.Postgres.Data == cluster.DataOurs && !o.Local.Postgres.Clean {
+		if err := a.pg.CrashRecover(ctx); err != nil { // U3: pg_rewind itself must not
+			return err
+		}
+	}
 	if err := a.pg.Rewind(ctx, *src, o.View.Forks.Divergence(o.Position.Timeline, o.View.Key.Timeline), m, a.progress); err != nil {
 		return err
 	}

@@ -228,7 +228,10 @@ func (a *Agent) transfer(ctx context.Context, o *decide.Observation, d decide.De
 	a.markPhase("chosen", a.opt.Clock())
 	ctx, cancel := context.WithTimeout(ctx, applyLimit)
 	defer cancel()
-	q := handoverRequest{Term: d.Term, Promises: o.TakeOver.Promises, Hops: o.TakeOver.Hops + 1, Request: o.Request, Reason: string(d.Reason)}
+	q := handoverRequest{Term: d.Term, Promises: o.TakeOver.Promises, Hops: o.TakeOver.Hops + 1, Reason: string(d.Reason)}
+	if o.Request != nil {
+		q.Wanted = o.Request.Candidate
+	}
 	if err := a.peers.call(ctx, d.Node, "/handover", q, nil); err != nil {
 		return err
 	}
@@ -283,7 +286,7 @@ func (a *Agent) startPreparing(ctx context.Context, o *decide.Observation, cmd c
 	return func() { <-done }
 }
 
-// siblings tells the standbys of the new rule to stream from here, ahead of the FSM's own word (DESIGN section 4:
+// siblings tells the standbys of the new rule to stream from here, ahead of the FSM's own word (docs/design.md, section 4:
 // siblings attach to the candidate before it is promoted).
 func (a *Agent) siblings(ctx context.Context, o *decide.Observation, key cluster.LeaderKey, cmd cluster.AcquireLeader) {
 	ctx, cancel := context.WithTimeout(ctx, a.opt.Heartbeat)

@@ -20,6 +20,7 @@ type Options struct {
 	Members   []cluster.NodeID
 	Heartbeat time.Duration
 	Lease     cluster.LeaseParams
+	UseRewind bool            // postgresql.use_pg_rewind
 	Dynamic   cluster.Dynamic // the first dynamic config, used by the first claim only
 	Raft      Consensus
 	Guard     Guard
@@ -53,7 +54,7 @@ type Agent struct {
 	retry     map[decide.Action]cluster.Instant
 	failures  map[decide.Action]int
 	lacking   cluster.Instant // decide.Observation.StandbyLackingSince
-	lost      cluster.Instant // decide.Observation.StreamLostSince
+	resuming  bool            // decide.Observation.Resume
 	proven    provenRule
 	prepared  preparedList
 	gate      gate

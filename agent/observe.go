@@ -18,7 +18,7 @@ func (a *Agent) observe() *decide.Observation {
 		Local: a.localStatus(local), Position: local.position, Promised: a.pg.Promised(),
 		Peers: a.peers.views(), Heartbeat: a.opt.Heartbeat, Lease0: a.opt.Lease,
 		Job: a.jobs.current(), Retry: map[decide.Action]cluster.Instant{}, Failures: map[decide.Action]int{},
-		Refused: refused(local.postgres, a.raft.View()),
+		UseRewind: a.opt.UseRewind, Refused: refused(local.postgres, a.raft.View()),
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -37,6 +37,7 @@ func (a *Agent) observe() *decide.Observation {
 	} else if a.stopping {
 		o.Request = &decide.Request{Reason: "the agent is stopping", Leaving: true}
 	}
+	o.Resume = a.resuming
 	cur, recorded := o.View.Current()
 	o.RuleProven = recorded && a.proven == provenRule{cur.ID, o.Local.Postgres.StartTime}
 	a.since(o)
@@ -63,7 +64,7 @@ func (a *Agent) turnLedger(o *decide.Observation) {
 	a.ledger = fresh
 }
 
-// since keeps the moments from which something has lasted.
+// since keeps the moment from which something has lasted.
 func (a *Agent) since(o *decide.Observation) {
 	mark := func(at *cluster.Instant, lasts bool) cluster.Instant {
 		switch {
@@ -77,7 +78,6 @@ func (a *Agent) since(o *decide.Observation) {
 	p := o.Local.Postgres
 	primary := p.State == cluster.PostgresRunning && p.Role == cluster.RolePrimary
 	o.StandbyLackingSince = mark(&a.lacking, primary && decide.Unable(o))
-	o.StreamLostSince = mark(&a.lost, p.State == cluster.PostgresRunning && p.Role == cluster.RoleStandby && p.Source != "" && !p.Streaming)
 }
 
 func copyLedger(t decide.TakeOver) decide.TakeOver {

@@ -13,11 +13,10 @@ import (
 	"sync"
 	"time"
 
-	"pgquorum/agent/decide"
 	"pgquorum/cluster"
 )
 
-// The peer channel's calls: JSON over HTTP over connections whose hello has said who is who (PROTOCOL section 11).
+// The peer channel's calls: JSON over HTTP over connections whose hello has said who is who (docs/protocol.md section 11).
 
 type promiseRequest struct {
 	Term     cluster.Term   `json:"term"`
@@ -44,7 +43,7 @@ type handoverRequest struct {
 	Term     cluster.Term                       `json:"term"`
 	Promises map[cluster.NodeID]cluster.Promise `json:"promises"`
 	Hops     int                                `json:"hops"`
-	Request  *decide.Request                    `json:"request,omitempty"`
+	Wanted   cluster.NodeID                     `json:"wanted,omitempty"` // the candidate that an operator asked for
 	Reason   string                             `json:"reason"`
 }
 
@@ -92,7 +91,7 @@ func newPeers(self cluster.NodeID, raft Consensus, heartbeat time.Duration, cloc
 	}
 }
 
-// deadline is that of a status or promise call (PROTOCOL section 11).
+// deadline is that of a status or promise call (docs/protocol.md section 11).
 func (p *peers) deadline() time.Duration { return p.heartbeat / 4 }
 
 // call sends in (nil: a GET) and reads the answer into out (nil: none wanted).

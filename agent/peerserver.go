@@ -133,11 +133,15 @@ func (a *Agent) followOrder(ctx context.Context, q followRequest) (struct{}, err
 
 // takeHandover keeps what a former leader had gathered, for the leadership that follows (K6).
 func (a *Agent) takeHandover(_ context.Context, q handoverRequest) (struct{}, error) {
+	if key := a.raft.View().Key.Term; q.Term <= key {
+		return struct{}{}, fmt.Errorf("hand-over for term %d: the key is in term %d already", q.Term, key)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ledger = decide.TakeOver{Term: q.Term, Promises: q.Promises, Hops: q.Hops}
-	if q.Request != nil {
-		a.inherited = q.Request
+	a.inherited = nil
+	if q.Wanted != "" {
+		a.inherited = &decide.Request{SwitchoverRequest: cluster.SwitchoverRequest{Candidate: q.Wanted}}
 	}
 	return struct{}{}, nil
 }

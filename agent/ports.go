@@ -132,6 +132,8 @@ type Primary interface {
 
 // Repairer brings a directory back to the cluster's history.
 type Repairer interface {
+	ExpectSystemID(id string)               // what a copy's source must have
+	CrashRecover(ctx context.Context) error // U3: of a directory that was not shut down cleanly
 	BaseBackup(ctx context.Context, s Source, m cluster.Member, progress func(done, total int64)) error
 	Rewind(ctx context.Context, s Source, fork cluster.Position, m cluster.Member, progress func(string)) error
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // upkeepEvery is the pause between two rounds of what must be kept in order but is in no hurry.
-const upkeepEvery = 3 * time.Second
+const upkeepEvery = time.Second
 
 // upkeep keeps slots, settings and the recorded LSN in order, beside the loop. It changes nobody's role.
 func (a *Agent) upkeep(ctx context.Context) {
@@ -88,6 +88,9 @@ func (a *Agent) configureStandby(ctx context.Context) (Settings, bool) {
 	if o.Job.Action != "" || o.Promised > o.View.Key.Term || o.View.Key.Holder == a.opt.Self || o.Local.Postgres.Role != cluster.RoleStandby {
 		return Settings{}, false
 	}
+	a.mu.Lock()
+	a.prepared = preparedList{} // another list may now be in force
+	a.mu.Unlock()
 	me := cluster.Member{Node: a.opt.Self, Incarnation: o.Local.Postgres.Incarnation}
 	settings := a.settings(o, me)
 	if err := a.pg.Configure(ctx, settings); err != nil {

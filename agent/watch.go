@@ -8,7 +8,7 @@ import (
 	"pgquorum/cluster"
 )
 
-// HealthDeadline is how long the status query may take before Postgres counts as hung (PROTOCOL section 11).
+// HealthDeadline is how long the status query may take before Postgres counts as hung (docs/protocol.md section 11).
 const HealthDeadline = 2 * time.Second
 
 // localWatch looks at the local Postgres and its guard, on demand and once a second, apart from the loop: a Postgres

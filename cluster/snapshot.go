@@ -33,7 +33,7 @@ func (s *Snapshot) HoldsKey(lease Lease, now Instant) bool {
 }
 
 // ServesPrimary says whether GET /primary is 200: Postgres is read-write here, the key names this node at this term,
-// and the lease is alive (DESIGN section 3).
+// and the lease is alive (docs/design.md, section 3).
 func (s *Snapshot) ServesPrimary(lease Lease, now Instant) bool {
 	p := s.Local.Postgres
 	return s.GateOpen && !s.Shutdown && p.State == PostgresRunning && p.Role == RolePrimary &&

@@ -96,8 +96,7 @@ type PostgresStatus struct {
 	Source         NodeID        `json:"source,omitempty"`       // standby: whom primary_conninfo names
 	SourceTerm     Term          `json:"source_term,omitempty"`  // standby: the term under which that was written
 	Replication    []WalSender   `json:"replication,omitempty"`
-	SourceLacksWAL bool          `json:"source_lacks_wal,omitempty"` // standby: the source said that the WAL it needs is gone
-	SyncNames      string        `json:"sync_names"`                 // synchronous_standby_names as a new connection last saw it
+	SyncNames      string        `json:"sync_names"` // synchronous_standby_names as a new connection last saw it
 	PendingRestart bool          `json:"pending_restart,omitempty"`
 }
 

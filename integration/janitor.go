@@ -20,15 +20,16 @@ import (
 const janitorFor = "PGQUORUM_JANITOR_FOR"
 
 // StartJanitor starts a process that waits until this one is gone, however it ends (also by SIGKILL, a panic or the
-// test timeout), and then removes what it left behind. The pipe it reads from is closed by the kernel.
-func StartJanitor() error {
+// test timeout), and then removes what it left behind. It reads from a pipe whose other end is life: the caller keeps it
+// open until it is done, and the kernel closes it when the caller cannot.
+func StartJanitor() (life *os.File, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	read, write, err := os.Pipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer read.Close()
 	cmd := exec.Command(self)
@@ -36,14 +37,11 @@ func StartJanitor() error {
 	cmd.Stdin = read
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // an interrupt from the terminal must not end it
 	if err := cmd.Start(); err != nil {
-		return errors.Join(err, write.Close())
+		return nil, errors.Join(err, write.Close())
 	}
-	held = write
-	return nil
+	return write, nil
 }
 
-// held keeps the write end of the janitor's pipe open as long as this process lives.
-var held *os.File
 
 // RunJanitor is the janitor's main. It says whether this process is one.
 func RunJanitor() bool {

@@ -4,7 +4,6 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -27,7 +26,12 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if err := errors.Join(StartJanitor(), StartReaper()); err != nil {
+	life, err := StartJanitor()
+	if err == nil {
+		defer life.Close()
+		err = StartReaper()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

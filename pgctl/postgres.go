@@ -30,7 +30,6 @@ type Options struct {
 	Parameters  map[string]string // postgresql.parameters of the node's file
 	PgHBA       []string          // postgresql.pg_hba of the node's file, before our own lines
 	InitDB      []string          // bootstrap.initdb: extra options, such as --data-checksums
-	UseRewind   bool
 	// HealthDeadline bounds the status query; 0: 2 s.
 	HealthDeadline time.Duration
 	Clock          cluster.Clock

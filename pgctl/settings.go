@@ -30,7 +30,7 @@ type Settings struct {
 }
 
 // ours are the parameters that an operator cannot change: the protocol or the agent's own work rests on each.
-// Sources of the numbers: DESIGN section 4 for the speed of siblings, PROTOCOL S8 for the status interval.
+// Sources of the numbers: docs/design.md section 4 for the speed of siblings, S8 for the status interval.
 func (p *Postgres) ours() map[string]string {
 	return map[string]string{
 		"hot_standby":                  "on",

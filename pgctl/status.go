@@ -11,7 +11,7 @@ import (
 	"pgquorum/cluster"
 )
 
-// healthDeadline bounds the status query (PROTOCOL section 11): a server that lives and does not answer by then hangs.
+// healthDeadline bounds the status query (docs/protocol.md section 11): a server that lives and does not answer by then hangs.
 const healthDeadline = 2 * time.Second
 
 // lastRunning is what the last answered status query said, for a server that then hangs.

@@ -17,7 +17,7 @@ import (
 )
 
 // mux shares one TCP listener between Raft and the peer channel: each connection begins with a hello that says which
-// it is and who calls (PROTOCOL section 11). It also dials, and keeps every connection, so that Close ends them all.
+// it is and who calls (docs/protocol.md section 11). It also dials, and keeps every connection, so that Close ends them all.
 type mux struct {
 	self      cluster.NodeID
 	uid       cluster.UID

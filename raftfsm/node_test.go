@@ -206,7 +206,7 @@ func TestL6HolderStaysAndAbsentNodeGetsNoVote(t *testing.T) {
 	}
 }
 
-// RAFT.md, stop order: a heartbeat on a closed store panics.
+// raft issue 717: a heartbeat on a closed store panics.
 func TestCloseUnderHeartbeats(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testHeartbeat, nil, "n1", "n2", "n3")

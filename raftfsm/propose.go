@@ -68,7 +68,7 @@ func (n *Node) BarrierTerm() uint64 {
 }
 
 // Kick makes heartbeats go out now and waits until a quorum has answered. Its result says nothing of the lease:
-// answers already under way count for it (RAFT.md, VerifyLeader).
+// answers already under way count for it (raft issue 108).
 func (n *Node) Kick(ctx context.Context) error {
 	err := n.propose(ctx, func(time.Duration) error { return n.raft.VerifyLeader().Error() })
 	if err != nil {

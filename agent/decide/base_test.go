@@ -40,7 +40,8 @@ func healthy(self string) *Observation {
 	}
 	o := &Observation{
 		Now: testNow, Self: cluster.NodeID(self), View: v, Heartbeat: testHeartbeat, Lease0: lease,
-		Members: []cluster.NodeID{"n1", "n2", "n3"}, Voters: [][]cluster.NodeID{{"n1", "n2", "n3"}},
+		UseRewind: true,
+		Members:   []cluster.NodeID{"n1", "n2", "n3"}, Voters: [][]cluster.NodeID{{"n1", "n2", "n3"}},
 		Peers: map[cluster.NodeID]cluster.PeerView{}, Retry: map[Action]cluster.Instant{}, Failures: map[Action]int{},
 		TakeOver: TakeOver{Term: 4, Statuses: map[cluster.NodeID]cluster.NodeStatus{}, Promises: map[cluster.NodeID]cluster.Promise{}, Attests: map[cluster.NodeID]cluster.Attest{}},
 	}

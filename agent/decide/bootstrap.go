@@ -7,7 +7,7 @@ import (
 	"pgquorum/cluster"
 )
 
-// bootstrap is the first start (DESIGN section 6): the first leader runs initdb only if no initial member has a data
+// bootstrap is the first start (docs/design.md, section 6): the first leader runs initdb only if no initial member has a data
 // directory. The claim in the FSM makes that one node's business, so that a second leader cannot make a second cluster.
 func bootstrap(o *Observation) (Decision, bool) {
 	v := o.View

@@ -161,6 +161,8 @@ func ranked(o *Observation, q map[cluster.NodeID]cluster.Promise) []cluster.Node
 	slices.SortFunc(names, func(a, b cluster.NodeID) int {
 		na, nb := o.View.Nodes[a], o.View.Nodes[b]
 		switch c := o.View.Forks.Compare(q[b].Position, q[a].Position); {
+		case refused(o, a) != refused(o, b):
+			return before(refused(o, b))
 		case c != 0:
 			return c
 		case na.Tags.FailoverPriority != nb.Tags.FailoverPriority:
@@ -175,6 +177,13 @@ func ranked(o *Observation, q map[cluster.NodeID]cluster.Promise) []cluster.Node
 	return names
 }
 
+// refused says whether a node has said that it cannot take over in the next term (K6): it comes last, so that leadership
+// does not go to and fro, and is tried again only when nobody else will do.
+func refused(o *Observation, name cluster.NodeID) bool {
+	r, ok := o.View.Refusals[name]
+	return ok && r.Term == o.View.Key.Term+1
+}
+
 func before(first bool) int {
 	if first {
 		return -1
@@ -185,14 +194,11 @@ func before(first bool) int {
 // Ineligible says why a node that promised may not be promoted; empty: it may.
 func Ineligible(o *Observation, name cluster.NodeID) string {
 	status, answered := statusOf(o, name)
-	refusal, refused := o.View.Refusals[name]
 	switch {
 	case !slices.Contains(o.Raft.Voters, name):
 		return "it is not a voter"
 	case o.View.Nodes[name].Tags.NoFailover:
 		return "it is tagged nofailover"
-	case refused && refusal.Term == o.View.Key.Term+1:
-		return "it refused: " + refusal.Reason
 	case name == o.Self && o.Request != nil && o.Request.Leaving:
 		return "it is stopping"
 	case !answered:

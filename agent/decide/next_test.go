@@ -68,6 +68,11 @@ func TestHolder(t *testing.T) {
 			o.Peers["n2"] = p
 			o.Peers["n3"] = cluster.PeerView{Err: "no answer"}
 		}, HandOver, ReasonCrashed},
+		{"B1 a switchover that did not come to pass", func(o *Observation) { stopped(&o.Local.Postgres); o.Resume = true }, StartPrimary, ReasonResume},
+		{"K6 promotion did not succeed", func(o *Observation) {
+			o.Local.Postgres.Role, o.Local.Postgres.Timeline = cluster.RoleStandby, 1
+			o.Failures[Promote] = MaxStarts
+		}, HandOver, ReasonCannotPromote},
 		{"hung", editLocal(func(p *cluster.PostgresStatus) { p.State, p.Role = cluster.PostgresHung, cluster.RoleNone }), HandOver, ReasonHung},
 		{"acquired, not yet promoted", func(o *Observation) {
 			o.Local.Postgres.Role, o.Local.Postgres.Timeline = cluster.RoleStandby, 1
@@ -202,6 +207,18 @@ func TestStandby(t *testing.T) {
 			o.View.Rules[0].Standbys = []cluster.Member{member("n2")}
 			stopped(&o.Local.Postgres)
 		}, Rewind, ReasonDiverged},
+		{"diverged, rewinds did not succeed", func(o *Observation) {
+			o.Position = pos(1, 600)
+			o.View.Rules[0].Standbys = []cluster.Member{member("n2")}
+			stopped(&o.Local.Postgres)
+			o.Failures[Rewind] = MaxRewinds
+		}, Clone, ReasonRewindImpossible},
+		{"diverged, rewind not wanted", func(o *Observation) {
+			o.Position = pos(1, 600)
+			o.View.Rules[0].Standbys = []cluster.Member{member("n2")}
+			stopped(&o.Local.Postgres)
+			o.UseRewind = false
+		}, Clone, ReasonRewindImpossible},
 		{"prefix of an older timeline", func(o *Observation) { o.Position = pos(1, 500); stopped(&o.Local.Postgres) }, StartStandby, ReasonStopped},
 		{"F3 timeline made by hand", func(o *Observation) {
 			o.Position = pos(9, 600)

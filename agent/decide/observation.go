@@ -32,10 +32,11 @@ type Observation struct {
 	Retry     map[Action]cluster.Instant // not before, after failures
 	Failures  map[Action]int             // in a row
 	Request   *Request
+	UseRewind bool   // postgresql.use_pg_rewind
+	Resume    bool   // a switchover did not come to pass: the same primary starts again (B1)
 	Refused   string // why this node's data is not touched; empty: it may be
 
 	StandbyLackingSince cluster.Instant // holder: since when fewer than k of S can confirm; zero: they can
-	StreamLostSince     cluster.Instant // standby: since when it has not streamed though the holder runs; zero: it streams
 	RuleProven          bool            // the local list for the newest rule is in force
 }
 

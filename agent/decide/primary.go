@@ -60,6 +60,9 @@ func promote(o *Observation) (Decision, bool) {
 	if fork.Term != k.Term || fork.Node != o.Self { // acquired in place, but it is no primary any more
 		return handOver(o, ReasonCrashed)
 	}
+	if o.Failures[Promote] >= MaxStarts {
+		return handOver(o, ReasonCannotPromote)
+	}
 	return Decision{Action: Promote, Reason: ReasonKeyHeld, Term: k.Term}, true
 }
 
@@ -74,6 +77,9 @@ func revive(o *Observation) (Decision, bool) {
 	if p.Timeline != k.Timeline {
 		return Decision{Action: StartStandby, Reason: ReasonStopped}, true
 	}
+	if o.Resume && o.Failures[StartPrimary] == 0 {
+		return Decision{Action: StartPrimary, Reason: ReasonResume, Term: k.Term}, true
+	}
 	if ready := readyStandby(o); ready != "" {
 		return Decision{Action: HandOver, Reason: ReasonStandbyReady, Node: ready, Term: k.Term}, true
 	}
@@ -83,7 +89,7 @@ func revive(o *Observation) (Decision, bool) {
 	return Decision{Action: StartPrimary, Reason: ReasonNoStandby, Term: k.Term}, true
 }
 
-// MaxStarts is how often a restart in place is tried before the key is given up.
+// MaxStarts is how often a restart in place, or a promotion, is tried before the key is given up.
 const MaxStarts = 2
 
 // higherPosition says whether a reachable node has more WAL of the key's timeline than this disk (C3): the disk has

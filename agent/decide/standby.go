@@ -3,13 +3,12 @@ package decide
 import (
 	"fmt"
 	"slices"
-	"time"
 
 	"pgquorum/cluster"
 )
 
 // standby holds the duties of every node that the key does not name: have data, run read-only, stream from the holder,
-// rewind or clone when its WAL does not lead there (DESIGN section 5). It never promotes.
+// rewind or clone when its WAL does not lead there (docs/design.md, section 5). It never promotes.
 func standby(o *Observation) (Decision, bool) {
 	k := o.View.Key
 	if k.Holder == o.Self && !k.Released && (o.holds() || o.acquiring()) {
@@ -55,7 +54,7 @@ func rewindAgain(o *Observation) (Decision, bool) {
 	if src == "" {
 		return Decision{Action: Wait, Reason: ReasonRewindBroken, Detail: why}, true
 	}
-	if o.Failures[Rewind] >= MaxRewinds {
+	if !o.UseRewind || o.Failures[Rewind] >= MaxRewinds {
 		return Decision{Action: Clone, Reason: ReasonRewindImpossible, Source: src, Term: o.View.Key.Term}, true
 	}
 	return Decision{Action: Rewind, Reason: ReasonRewindBroken, Source: src, Term: o.View.Key.Term}, true
@@ -100,14 +99,8 @@ func streaming(o *Observation, src cluster.NodeID, why string) (Decision, bool) 
 	if p.Source != src || p.SourceTerm != o.View.Key.Term {
 		return Decision{Action: Follow, Reason: ReasonSource, Source: src, Term: o.View.Key.Term}, true
 	}
-	if !o.StreamLostSince.IsZero() && o.Now.Sub(o.StreamLostSince) > StreamPatience && p.SourceLacksWAL {
-		return replace(o, src)
-	}
 	return Decision{}, false
 }
-
-// StreamPatience is how long a standby tries to stream before it asks whether the source still has the WAL it needs.
-const StreamPatience = 10 * time.Second
 
 // leaveHistory gives up WAL that the key's timeline does not have: stop first, then out of the rules, then rewind.
 func leaveHistory(o *Observation, src cluster.NodeID) (Decision, bool) {
@@ -120,25 +113,15 @@ func leaveHistory(o *Observation, src cluster.NodeID) (Decision, bool) {
 	if from, why := copySource(o); from == "" {
 		return Decision{Action: Wait, Reason: ReasonDiverged, Detail: why}, true
 	}
-	if o.Failures[Rewind] >= MaxRewinds {
+	if !o.UseRewind || o.Failures[Rewind] >= MaxRewinds {
 		return Decision{Action: Clone, Reason: ReasonRewindImpossible, Source: src, Term: o.View.Key.Term}, true
 	}
 	return Decision{Action: Rewind, Reason: ReasonDiverged, Source: src, Term: o.View.Key.Term, Detail: o.whereDiverged()}, true
 }
 
-// MaxRewinds is how often a rewind is tried before the directory is cloned anew, beside the old one (DESIGN section 5).
+// MaxRewinds is how often a rewind is tried before the directory is cloned anew, beside the old one (docs/design.md,
+// section 5).
 const MaxRewinds = 6
-
-// replace clones anew beside the old directory (B4), when streaming cannot go on.
-func replace(o *Observation, src cluster.NodeID) (Decision, bool) {
-	if inRule(o, o.View.Nodes[o.Self]) {
-		return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node out of the rules before it is cloned"}, true
-	}
-	if o.Local.Postgres.State != cluster.PostgresStopped {
-		return Decision{Action: StopPostgres, Reason: ReasonNotStreaming}, true
-	}
-	return Decision{Action: Clone, Reason: ReasonNotStreaming, Source: src, Term: o.View.Key.Term}, true
-}
 
 // source is whom to stream from: the key's holder, once it is primary in the key's term, and unless a promise forbids
 // it (V1). why says what is missing.

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -35,24 +36,24 @@ type guardAdapter struct {
 // first (U5).
 func openGuard(ctx context.Context, exe string, opt pgctl.GuardOptions, log *slog.Logger) (*guardAdapter, error) {
 	a := &guardAdapter{exe: exe, opt: opt, log: log, use: func(*pgctl.Guard) {}, events: make(chan agent.GuardEvent, 16)}
-	g, err := pgctl.ConnectGuard(ctx, opt, log)
-	if err == nil {
-		log.InfoContext(ctx, "took over the running guard")
-		a.adopt(g)
-		return a, nil
-	}
-	if err := a.Revive(ctx); err != nil {
-		return nil, err
-	}
-	return a, nil
+	return a, a.Revive(ctx)
 }
 
 // Revive implements agent.Guard.
 func (a *guardAdapter) Revive(ctx context.Context) error {
+	g, err := pgctl.ConnectGuard(ctx, a.opt, a.log)
+	if err == nil {
+		a.log.InfoContext(ctx, "took over the running guard")
+		a.adopt(g)
+		return nil
+	}
+	if !errors.Is(err, pgctl.ErrNoGuard) { // it lives, and may hold a lease: nothing of its is touched (U1)
+		return err
+	}
 	if err := pgctl.EndAll(ctx, a.opt); err != nil {
 		return err
 	}
-	g, err := pgctl.SpawnGuard(ctx, a.exe, a.opt, a.log)
+	g, err = pgctl.SpawnGuard(ctx, a.exe, a.opt, a.log)
 	if err != nil {
 		return err
 	}

@@ -104,10 +104,14 @@ func newDemo(env environment, dir string, unheard func()) (*demo, error) {
 // run is the demo from the first process to the last. When a step fails, the logs' ends are shown.
 func (d *demo) run(ctx context.Context, keep bool) (err error) {
 	defer func() {
-		if err != nil && ctx.Err() == nil {
+		limit := demoStop
+		switch {
+		case errors.Is(err, errDemoInterrupted):
+			limit = demoHurry
+		case err != nil:
 			d.showLogs(d.env.Err)
 		}
-		err = errors.Join(err, d.end())
+		err = errors.Join(err, d.end(limit))
 	}()
 	for _, step := range []func(context.Context) error{d.prepare, d.start, d.form, d.startLoad, d.switchover, d.killPrimary, d.verify} {
 		if err := step(ctx); err != nil {

@@ -21,24 +21,25 @@ import (
 
 const (
 	demoStop  = 20 * time.Second // for the agents to stop in good order
+	demoHurry = 4 * time.Second  // the same, for a person who pressed Ctrl-C: the data is thrown away
 	demoGrace = 5 * time.Second  // for what is left then
 )
 
 // end stops everything: in good order, then what is left by its process id. Nothing of it may stay, so it goes on after
 // an error.
-func (d *demo) end() (err error) {
+func (d *demo) end(limit time.Duration) (err error) {
 	if d.load != nil {
 		d.load.stop()
 	}
 	if d.ports == nil {
-		return nil
+		return nil // nothing was started
 	}
 	defer d.ports.lock.Close()
 	var errs []error
 	if d.proxy != nil && d.proxy.process != nil {
 		errs = append(errs, endProcess(d.proxy.process, demoGrace))
 	}
-	errs = append(errs, d.endAgents())
+	errs = append(errs, d.endAgents(limit))
 	ctx, cancel := context.WithTimeout(context.Background(), 6*demoGrace)
 	defer cancel()
 	for _, n := range d.nodes {
@@ -49,12 +50,14 @@ func (d *demo) end() (err error) {
 	for _, n := range d.nodes {
 		freeSharedMemory(n.dataDir())
 	}
-	d.story.say("All stopped.")
+	if d.nodes[0].process != nil {
+		d.story.say("All stopped.")
+	}
 	return errors.Join(errs...)
 }
 
-// endAgents tells all agents to stop, and kills those that do not.
-func (d *demo) endAgents() error {
+// endAgents tells all agents to stop, and kills those that do not within limit.
+func (d *demo) endAgents(limit time.Duration) error {
 	var running []*demoNode
 	var errs []error
 	for _, n := range d.nodes {
@@ -70,13 +73,13 @@ func (d *demo) endAgents() error {
 		return nil
 	}
 	d.story.say("Stopping the cluster.")
-	ctx, cancel := context.WithTimeout(context.Background(), demoStop)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	for _, n := range running {
 		if n.process.wait(ctx) {
 			continue // in good order
 		}
-		d.story.say("  the agent of %s did not stop in %v: killed.", n.name, demoStop)
+		d.story.say("  the agent of %s did not stop in %v: killed.", n.name, limit)
 		errs = append(errs, n.process.signal(syscall.SIGKILL))
 		<-n.process.done
 	}
@@ -100,9 +103,9 @@ func (d *demo) endNode(ctx context.Context, n *demoNode) error {
 	opt := n.guard(d.binDir)
 	guard, err := pgctl.ConnectGuard(ctx, opt, slog.New(slog.DiscardHandler))
 	if err == nil {
-		// What does not obey is killed after this.
-		if err := errors.Join(guard.Stop(ctx, pgctl.StopImmediate, demoGrace), guard.Quit(ctx), guard.Close()); err != nil {
-			d.story.say("  guard of %s: %v", n.name, err)
+		defer guard.Close() // after quit the guard has closed it first: that is no error
+		if err := errors.Join(guard.Stop(ctx, pgctl.StopImmediate, demoGrace), guard.Quit(ctx)); err != nil {
+			d.story.say("  guard of %s: %v", n.name, err) // it is killed after this
 		}
 	}
 	if _, err := os.Stat(opt.DataDir); err != nil {

@@ -101,7 +101,7 @@ func openPostgres(c *config.Config, guardDir string, guard *guardAdapter, log *s
 		Replication: credentials(c.PostgreSQL.Authentication.Replication),
 		Rewind:      credentials(c.PostgreSQL.Authentication.Rewind),
 		Parameters:  c.PostgreSQL.Parameters, PgHBA: c.PostgreSQL.PgHBA, InitDB: c.Bootstrap.InitDB,
-		UseRewind: c.PostgreSQL.UsePgRewind, Clock: cluster.Boottime, Log: log,
+		Clock: cluster.Boottime, Log: log,
 	}, guard.guard())
 	guard.use = p.UseGuard
 	return p, nil
@@ -128,7 +128,7 @@ func serve(ctx context.Context, c *config.Config, uid cluster.UID, guard *guardA
 	}
 	a.Store(agent.New(agent.Options{
 		Self: cluster.NodeID(c.Name), Node: registryEntry(c, uid), Members: members(c),
-		Heartbeat: c.Raft.HeartbeatTimeout, Lease: c.Lease(), Dynamic: c.Dynamic(),
+		Heartbeat: c.Raft.HeartbeatTimeout, Lease: c.Lease(), Dynamic: c.Dynamic(), UseRewind: c.PostgreSQL.UsePgRewind,
 		Raft: node, Guard: guard, Postgres: postgresAdapter{postgres}, Clock: cluster.Boottime, Log: log,
 	}))
 	rest := api.New(api.Options{Source: a.Load(), Scope: c.Scope, Name: c.Name, Version: cluster.Version,

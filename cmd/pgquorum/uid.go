@@ -12,7 +12,7 @@ import (
 	"pgquorum/cluster"
 )
 
-// nodeUID reads raft.data_dir/uid, and makes it, random, at the first start (PROTOCOL section 11).
+// nodeUID reads raft.data_dir/uid, and makes it, random, at the first start (docs/protocol.md section 11).
 func nodeUID(dir string) (cluster.UID, error) {
 	path := filepath.Join(dir, "uid")
 	data, err := os.ReadFile(path)

@@ -72,6 +72,9 @@ func try(dir string, m mutant) error {
 	if err != nil {
 		return err
 	}
+	if !passes(m) {
+		return fmt.Errorf("UNKNOWN: the tests of %s fail without it, too", m.pkg)
+	}
 	if out, err := goCommand("build", "-overlay", overlay, m.pkg); err != nil {
 		return fmt.Errorf("STALE: it does not compile: %s", bytes.TrimSpace(out))
 	}
@@ -79,6 +82,18 @@ func try(dir string, m mutant) error {
 		return fmt.Errorf("SURVIVED the tests of %s", m.pkg)
 	}
 	return nil
+}
+
+// whole remembers which tests pass on the tree as it is: a failure on a mutant means something only then.
+var whole = map[[2]string]bool{}
+
+func passes(m mutant) bool {
+	key := [2]string{m.pkg, m.run}
+	if _, known := whole[key]; !known {
+		_, err := goCommand("test", "-count=1", "-run", m.run, m.pkg)
+		whole[key] = err == nil
+	}
+	return whole[key]
 }
 
 // writeOverlay writes the file that -overlay reads. Source: go help build.
