@@ -130,6 +130,7 @@ func (a *Agent) leave(ctx context.Context) {
 		}
 		break
 	}
+	a.endRequest(cluster.ActionResult{Code: cluster.ActionUnavailable, Text: "switchover: the agent of " + string(a.opt.Self) + " is stopping; look at GET /cluster"})
 	if err := a.pg.Stop(ctx, a.raft.View().Config.PrimaryStopTimeout); err != nil {
 		a.log.ErrorContext(ctx, "postgres could not be stopped", "error", err)
 	}

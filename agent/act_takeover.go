@@ -59,7 +59,7 @@ func (a *Agent) askStatus(ctx context.Context, o *decide.Observation, _ decide.D
 		defer enough(n)
 		var wg sync.WaitGroup
 		wg.Go(func() { a.askAttest(round, o, n) })
-		s, err := a.peers.look(round, n)
+		s, err := a.peers.look(round, n, statusFresh)
 		wg.Wait()
 		a.fill(o.Raft.Term, func(t *decide.TakeOver) {
 			if err != nil {
@@ -129,7 +129,7 @@ func (a *Agent) askNode(ctx context.Context, o *decide.Observation, n cluster.No
 	wg.Go(func() { a.askAttest(ctx, o, n) })
 	if !o.TakeOver.PromisedAt.IsZero() || o.TakeOver.Statuses[n].Node == "" {
 		wg.Go(func() {
-			if s, err := a.peers.look(ctx, n); err == nil {
+			if s, err := a.peers.look(ctx, n, statusFresh); err == nil {
 				a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Statuses[n] = s; delete(t.Silent, n) })
 			}
 		})
@@ -202,13 +202,13 @@ const catchUpLimit = 30 * time.Second
 
 // waitPosition polls a node's status until its position has reached want.
 func (a *Agent) waitPosition(ctx context.Context, n cluster.NodeID, want cluster.Position) error {
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		var pos cluster.Position
 		if n == a.opt.Self {
 			pos = a.watch.refresh(ctx).position
-		} else if s, err := a.peers.look(ctx, n); err == nil {
+		} else if s, err := a.peers.look(ctx, n, statusFresh); err == nil {
 			pos = s.Position
 		}
 		if pos.Timeline >= want.Timeline && pos.LSN >= want.LSN {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"pgquorum/agent/decide"
@@ -63,7 +64,11 @@ func (a *Agent) note(ctx context.Context, o *decide.Observation, d decide.Decisi
 	if same || d.Action == decide.None {
 		return
 	}
-	a.log.InfoContext(ctx, "action chosen", "action", d.Action, "reason", d.Reason, "detail", d.Detail, "node", d.Node,
+	level := slog.LevelInfo
+	if d.Reason == decide.ReasonJob {
+		level = slog.LevelDebug
+	}
+	a.log.Log(ctx, level, "action chosen", "action", d.Action, "reason", d.Reason, "detail", d.Detail, "node", d.Node,
 		"source", d.Source, "term", o.View.Key.Term, "raft_term", o.Raft.Term, "raft", o.Raft.State, "position", o.Position.LSN.String())
 }
 

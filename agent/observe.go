@@ -110,9 +110,9 @@ func (a *Agent) localStatus(l localView) cluster.NodeStatus {
 	}
 	a.mu.Lock()
 	s.WantsOut, s.Phase = a.wantsOut, a.phase
-	stopping := a.stopping
+	s.Stopping = a.stopping
 	a.mu.Unlock()
-	s.CanPromote = decide.CannotPromote(s, a.opt.Node.Tags, stopping)
+	s.CanPromote = decide.CannotPromote(s, a.opt.Node.Tags)
 	return s
 }
 

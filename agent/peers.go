@@ -152,7 +152,7 @@ func (p *peers) poll(ctx context.Context) {
 	for {
 		var wg sync.WaitGroup
 		for _, n := range p.others() {
-			wg.Go(func() { p.look(ctx, n) })
+			wg.Go(func() { p.look(ctx, n, statusKnown) })
 		}
 		wg.Wait()
 		select {
@@ -164,12 +164,18 @@ func (p *peers) poll(ctx context.Context) {
 	}
 }
 
+// The two ways to ask for a status: what the peer last saw, within a second, or what it sees when it looks now.
+const (
+	statusKnown = "/status"
+	statusFresh = "/status/fresh"
+)
+
 // look asks one peer for its status and remembers the answer.
-func (p *peers) look(ctx context.Context, n cluster.NodeID) (cluster.NodeStatus, error) {
+func (p *peers) look(ctx context.Context, n cluster.NodeID, call string) (cluster.NodeStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.deadline())
 	defer cancel()
 	var s cluster.NodeStatus
-	err := p.call(ctx, n, "/status", nil, &s)
+	err := p.call(ctx, n, call, nil, &s)
 	p.mu.Lock()
 	before := p.last[n]
 	after := before
@@ -189,7 +195,7 @@ func (p *peers) look(ctx context.Context, n cluster.NodeID) (cluster.NodeStatus,
 // notable says whether a decision may depend on the difference.
 func notable(a, b cluster.PeerView) bool {
 	x, y := a.Status, b.Status
-	return (a.Err == "") != (b.Err == "") || x.Promised != y.Promised || x.WantsOut != y.WantsOut || x.CanPromote != y.CanPromote ||
+	return (a.Err == "") != (b.Err == "") || x.Promised != y.Promised || x.WantsOut != y.WantsOut || x.CanPromote != y.CanPromote || x.Stopping != y.Stopping ||
 		x.Postgres.State != y.Postgres.State || x.Postgres.Role != y.Postgres.Role || x.Postgres.Data != y.Postgres.Data ||
 		x.Postgres.Incarnation != y.Postgres.Incarnation
 }

@@ -18,6 +18,11 @@ import (
 func (a *Agent) servePeers(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) { answer(w, a.localStatus(a.watch.latest()), nil) })
+	mux.HandleFunc("GET /status/fresh", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), a.opt.Heartbeat/8) // a Postgres that hangs is shown as it was
+		defer cancel()
+		answer(w, a.localStatus(a.watch.refresh(ctx)), nil)
+	})
 	handle(mux, "POST /promise", a.promise)
 	handle(mux, "POST /attest", func(ctx context.Context, q attestRequest) (cluster.Attest, error) {
 		return a.raft.Attest(ctx, q.Holder)

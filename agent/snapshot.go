@@ -56,7 +56,10 @@ const phaseReset = 20 * time.Second
 func (a *Agent) markPhase(name string, t cluster.Instant) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.phases.took == nil || t.Sub(a.phases.last) > phaseReset || name == "noticed" {
+	if _, again := a.phases.took[name]; again && name == "settled" {
+		return // the first rule of the term is part of the take-over, later ones are not
+	}
+	if a.phases.took == nil || t.Sub(a.phases.last) > phaseReset || name == "noticed" || name == "elected" {
 		a.phases = phases{start: t, last: t, took: map[string]time.Duration{}}
 	}
 	a.phases.took[name] = t.Sub(a.phases.last)

@@ -49,7 +49,7 @@ func (a *Agent) CheckSwitchover(ctx context.Context, q cluster.SwitchoverRequest
 
 // switchoverHere carries a switchover out on the holder.
 func (a *Agent) switchoverHere(ctx context.Context, q cluster.SwitchoverRequest) cluster.ActionResult {
-	a.peers.all(func(n cluster.NodeID) { a.peers.look(ctx, n) }) //nolint:errcheck // what is missing shows in the check
+	a.peers.all(func(n cluster.NodeID) { a.peers.look(ctx, n, statusFresh) }) //nolint:errcheck // what is missing shows in the check
 	a.watch.refresh(ctx)
 	o := a.observe()
 	o.Request = &decide.Request{SwitchoverRequest: q}
@@ -75,7 +75,7 @@ func (a *Agent) switchoverHere(ctx context.Context, q cluster.SwitchoverRequest)
 // awaitSwitchover waits until another node serves as primary in a later term, or the request was answered otherwise.
 func (a *Agent) awaitSwitchover(ctx context.Context, before cluster.Term, p *pendingSwitchover) cluster.ActionResult {
 	defer a.clearRequest(p)
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		k := a.raft.View().Key
@@ -100,7 +100,7 @@ func (a *Agent) serves(ctx context.Context, k cluster.LeaderKey) bool {
 		s = a.localStatus(a.watch.latest())
 	} else {
 		var err error
-		if s, err = a.peers.look(ctx, k.Holder); err != nil {
+		if s, err = a.peers.look(ctx, k.Holder, statusFresh); err != nil {
 			return false
 		}
 	}

@@ -128,6 +128,7 @@ type NodeStatus struct {
 	SeenMax    Timeline       `json:"seen_max"` // highest number among its history files
 	Guard      GuardStatus    `json:"guard"`
 	CanPromote string         `json:"can_promote"`         // empty: yes; else why not
+	Stopping   bool           `json:"stopping,omitempty"`  // its agent is on its way out
 	WantsOut   Incarnation    `json:"wants_out,omitempty"` // its data is about to lose WAL, or is gone: take that life out of the rules (V5, S8)
 	Phase      string         `json:"phase"`               // what it is doing, in words
 }

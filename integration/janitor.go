@@ -42,7 +42,6 @@ func StartJanitor() (life *os.File, err error) {
 	return write, nil
 }
 
-
 // RunJanitor is the janitor's main. It says whether this process is one.
 func RunJanitor() bool {
 	pid, err := strconv.Atoi(os.Getenv(janitorFor))

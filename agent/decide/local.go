@@ -7,10 +7,10 @@ import (
 )
 
 // CannotPromote says why a node cannot be promoted now, as it sees itself; empty: it can.
-func CannotPromote(s cluster.NodeStatus, tags cluster.Tags, stopping bool) string {
+func CannotPromote(s cluster.NodeStatus, tags cluster.Tags) string {
 	p := s.Postgres
 	switch {
-	case stopping:
+	case s.Stopping:
 		return "its agent is stopping"
 	case tags.NoFailover:
 		return "it is tagged nofailover"

@@ -11,7 +11,7 @@ func Next(o *Observation) Decision {
 	for _, rule := range []func(*Observation) (Decision, bool){takeOver, holder, standby} {
 		d, ok := rule(o)
 		switch {
-		case !ok:
+		case !ok, leaving(o) && starts(d.Action):
 			continue
 		case d.Action == Wait: // a rule that waits for others leaves this node's own duties to the rules after it
 			if waiting.Action == None {
@@ -32,6 +32,18 @@ func Next(o *Observation) Decision {
 		}
 	}
 	return waiting
+}
+
+// leaving says whether the agent is on its way out.
+func leaving(o *Observation) bool { return o.Request != nil && o.Request.Leaving }
+
+// starts says whether an action begins something that a stopping agent would leave half done.
+func starts(a Action) bool {
+	switch a {
+	case InitDB, StartStandby, StartPrimary, Clone, Rewind, ClaimData:
+		return true
+	}
+	return false
 }
 
 // needsPostgres says whether an action changes the local Postgres: one of these runs at a time.

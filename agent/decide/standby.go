@@ -76,12 +76,10 @@ func withData(o *Observation) (Decision, bool) {
 		why = "the fork of the key's timeline is not recorded yet"
 		src = ""
 	}
-	switch {
-	case p.State == cluster.PostgresStopped && o.Request != nil && o.Request.Leaving:
-		return Decision{}, false // the agent is stopping, and with it Postgres
-	case p.State == cluster.PostgresStopped:
+	switch p.State {
+	case cluster.PostgresStopped:
 		return Decision{Action: StartStandby, Reason: ReasonStopped, Source: src, Term: o.View.Key.Term, Detail: why}, true
-	case p.State == cluster.PostgresRunning:
+	case cluster.PostgresRunning:
 		return streaming(o, src, why)
 	}
 	return Decision{}, false

@@ -106,7 +106,7 @@ func list(names []cluster.NodeID) string {
 // others could, and its data counts in no recorded rule (S8), or no holder is there to take it out.
 func MayStop(o *Observation) bool {
 	k := o.View.Key
-	alone := len(reachableNodes(o)) == 0
+	alone := !othersStay(o)
 	switch {
 	case o.Job.Action == Switchover || o.Job.Action == HandOver:
 		return false
@@ -127,12 +127,12 @@ func leavable(o *Observation) bool {
 	return ok && has && cur.Has(me) && len(cur.Standbys)-1 >= cur.K
 }
 
-func reachableNodes(o *Observation) []cluster.NodeID {
-	var names []cluster.NodeID
-	for n, p := range o.Peers {
-		if p.Err == "" && !p.At.IsZero() {
-			names = append(names, n)
+// othersStay says whether any other node answers and is not stopping itself.
+func othersStay(o *Observation) bool {
+	for _, p := range o.Peers {
+		if p.Err == "" && !p.At.IsZero() && !p.Status.Stopping {
+			return true
 		}
 	}
-	return names
+	return false
 }
