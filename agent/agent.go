@@ -54,6 +54,7 @@ type Agent struct {
 	retry     map[decide.Action]cluster.Instant
 	failures  map[decide.Action]int
 	lacking   cluster.Instant // decide.Observation.StandbyLackingSince
+	stopped   cluster.Instant // decide.Observation.StoppedSince
 	resuming  bool            // decide.Observation.Resume
 	proven    provenRule
 	prepared  preparedList

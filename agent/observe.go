@@ -77,6 +77,7 @@ func (a *Agent) since(o *decide.Observation) {
 	}
 	p := o.Local.Postgres
 	primary := p.State == cluster.PostgresRunning && p.Role == cluster.RolePrimary
+	o.StoppedSince = mark(&a.stopped, p.State == cluster.PostgresStopped)
 	o.StandbyLackingSince = mark(&a.lacking, primary && decide.Unable(o))
 }
 

@@ -193,6 +193,18 @@ func TestStandby(t *testing.T) {
 	runNext(t, func() *Observation { return healthy("n3") }, []nextCase{
 		{"nothing to do", func(*Observation) {}, None, ""},
 		{"stopped", editLocal(stopped), StartStandby, ReasonStopped},
+		{"handed over, the new primary comes", func(o *Observation) {
+			stopped(&o.Local.Postgres)
+			o.View.Key.Released, o.StoppedSince = true, testNow.Add(-time.Second)
+		}, Wait, ReasonHandedOver},
+		{"handed over, nobody came", func(o *Observation) {
+			stopped(&o.Local.Postgres)
+			o.View.Key.Released, o.StoppedSince = true, testNow.Add(-HandOverPatience)
+		}, StartStandby, ReasonStopped},
+		{"handed over, no leader", func(o *Observation) {
+			stopped(&o.Local.Postgres)
+			o.View.Key.Released, o.StoppedSince, o.Raft.Leader = true, testNow.Add(-time.Second), ""
+		}, StartStandby, ReasonStopped},
 		{"another source", editLocal(func(p *cluster.PostgresStatus) { p.Source = "n2" }), Follow, ReasonSource},
 		{"same source, older term", editLocal(func(p *cluster.PostgresStatus) { p.SourceTerm = 2 }), Follow, ReasonSource},
 		{"V1 promised a higher term", func(o *Observation) { o.Promised = 4; o.Local.Postgres.Source = "" }, Wait, ReasonSource},

@@ -37,6 +37,7 @@ type Observation struct {
 	Refused   string // why this node's data is not touched; empty: it may be
 
 	StandbyLackingSince cluster.Instant // holder: since when fewer than k of S can confirm; zero: they can
+	StoppedSince        cluster.Instant // since when Postgres has been down; zero: it runs
 	RuleProven          bool            // the local list for the newest rule is in force
 }
 

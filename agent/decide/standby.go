@@ -3,6 +3,7 @@ package decide
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"pgquorum/cluster"
 )
@@ -78,11 +79,29 @@ func withData(o *Observation) (Decision, bool) {
 	}
 	switch p.State {
 	case cluster.PostgresStopped:
+		if until := handedOver(o); o.Now.Before(until) {
+			return Decision{Action: Wait, Reason: ReasonHandedOver, Detail: why, Wake: until}, true
+		}
 		return Decision{Action: StartStandby, Reason: ReasonStopped, Source: src, Term: o.View.Key.Term, Detail: why}, true
 	case cluster.PostgresRunning:
 		return streaming(o, src, why)
 	}
 	return Decision{}, false
+}
+
+// HandOverPatience is how long a node whose Postgres has just ended waits for the new primary before it starts read-only
+// without a source: starting at once would only mean to change the source, or to stop again for a rewind.
+const HandOverPatience = 2 * time.Second
+
+// handedOver gives the moment until which a stopped Postgres stays stopped: another is taking over, by this node's own
+// release or because it has acquired the key and its fork is about to be recorded. Zero: no such wait.
+func handedOver(o *Observation) cluster.Instant {
+	k := o.View.Key
+	acquired := k.Holder != o.Self && o.View.Forks[k.Timeline].LSN == 0 && o.View.Forks[k.Timeline].Parent != 0
+	if o.Raft.Leader == "" || o.StoppedSince.IsZero() || !(k.Released || acquired) {
+		return 0
+	}
+	return o.StoppedSince.Add(HandOverPatience)
 }
 
 // streaming keeps a running standby on the right source.
