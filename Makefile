@@ -31,7 +31,7 @@ demo: ## a three-node cluster on this machine and a failover under load, narrate
 	$(BIN) demo $(ARGS)
 
 .PHONY: test
-test: needs lint unit ## lint, all tests, and each integration scenario once (root; under 25 minutes on 2 cores)
+test: deps needs lint unit ## lint, all tests, and each integration scenario once (root; under 25 minutes on 2 cores)
 	@$(MAKE) --no-print-directory integration
 
 .PHONY: check

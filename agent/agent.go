@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -166,6 +167,18 @@ func (a *Agent) Lease() cluster.Lease {
 
 // Now is the present moment of the clock by which Lease ends.
 func (a *Agent) Now() cluster.Instant { return a.opt.Clock() }
+
+// GiveLeadership transfers Raft leadership to another voter, as a drill: an election is not a failover, the primary stays
+// where it is, and leadership comes back to it (K3).
+func (a *Agent) GiveLeadership(ctx context.Context) error {
+	s := a.raft.Status()
+	for _, n := range s.Voters {
+		if n != a.opt.Self && s.State == cluster.RaftLeader {
+			return a.leadTo(ctx, n)
+		}
+	}
+	return fmt.Errorf("leadership not given away: this node is %s among voters %v", s.State, s.Voters)
+}
 
 // resume takes up a lease that the guard still holds (L9).
 func (a *Agent) resume(ctx context.Context) {

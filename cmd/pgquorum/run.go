@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -142,13 +144,36 @@ func serve(ctx context.Context, c *config.Config, uid cluster.UID, guard *guardA
 		defer stopAPI()
 		return a.Load().Run(ctx)
 	})
+	stopDrills := drillOnSignal(ctx, a.Load(), log)
 	notify(log, daemon.SdNotifyReady)
 	err = g.Wait()
+	stopDrills()
 	notify(log, daemon.SdNotifyStopping)
 
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	return errors.Join(err, node.Close(stop), guard.quit(stop))
+}
+
+// drillOnSignal gives Raft leadership away at each SIGUSR2, for drills: it comes back by itself, and no client notices.
+func drillOnSignal(ctx context.Context, a *agent.Agent, log *slog.Logger) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR2)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+				log.InfoContext(ctx, "drill: leadership is given away", "error", a.GiveLeadership(ctx))
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		cancel()
+	}
 }
 
 // stopLimit bounds the closing of Raft and the guard.
