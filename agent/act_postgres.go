@@ -97,7 +97,7 @@ func (a *Agent) promote(ctx context.Context, o *decide.Observation, d decide.Dec
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.View.Config.PrimaryStartTimeout)
 	defer cancel()
-	if err := a.prepare(ctx, listOf(rule), o.Local.Postgres.StartTime); err != nil {
+	if err := a.prepare(ctx, listOf(rule), o.Local.Postgres.StartTime, always); err != nil {
 		return err
 	}
 	if err := a.pg.Promote(ctx, d.Term, o.View.Key.Timeline); err != nil {
@@ -109,10 +109,13 @@ func (a *Agent) promote(ctx context.Context, o *decide.Observation, d decide.Dec
 	return nil
 }
 
-// prepare puts a list in force and proves it, unless that was done in this run of Postgres.
-func (a *Agent) prepare(ctx context.Context, l SyncList, start string) error {
+// prepare puts a list in force and proves it, unless that was done in this run of Postgres, or unless says no.
+func (a *Agent) prepare(ctx context.Context, l SyncList, start string, unless func() bool) error {
 	a.lists.Lock()
 	defer a.lists.Unlock()
+	if !unless() {
+		return nil
+	}
 	want := preparedList{l, start}
 	a.mu.Lock()
 	done := reflect.DeepEqual(a.prepared, want)
@@ -131,6 +134,8 @@ func (a *Agent) prepare(ctx context.Context, l SyncList, start string) error {
 	a.mu.Unlock()
 	return nil
 }
+
+func always() bool { return true }
 
 // afterPromotion checkpoints, so that a later pg_rewind against this node sees the new timeline in its control file.
 func (a *Agent) afterPromotion(ctx context.Context, t cluster.Term) {

@@ -127,7 +127,7 @@ func (a *Agent) askNode(ctx context.Context, o *decide.Observation, n cluster.No
 		a.enter(o.Raft.Term, n, p, err)
 	})
 	wg.Go(func() { a.askAttest(ctx, o, n) })
-	if !o.TakeOver.PromisedAt.IsZero() || o.TakeOver.Statuses[n].Node == "" {
+	if !o.TakeOver.PromisedAt.IsZero() || o.TakeOver.Statuses[n].Node == "" { // K2
 		wg.Go(func() {
 			if s, err := a.peers.look(ctx, n, statusFresh); err == nil {
 				a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Statuses[n] = s; delete(t.Silent, n) })
@@ -279,7 +279,7 @@ func (a *Agent) startPreparing(ctx context.Context, o *decide.Observation, cmd c
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := a.prepare(ctx, SyncList{Mode: cmd.Mode, K: cmd.K, Members: cmd.Standbys}, p.StartTime); err != nil {
+		if err := a.prepare(ctx, SyncList{Mode: cmd.Mode, K: cmd.K, Members: cmd.Standbys}, p.StartTime, always); err != nil {
 			a.log.InfoContext(ctx, "list not prepared; it is tried again before the promotion", "reason", err)
 		}
 	}()

@@ -41,10 +41,9 @@ type Agent struct {
 	watch  *localWatch
 	jobs   jobs
 
-	wakeUp      chan struct{}
-	upkeepNow   chan struct{}
-	provenEarly string // the run of Postgres in which a standby's list was proven; upkeep's goroutine only
-	snapshot    atomic.Pointer[cluster.Snapshot]
+	wakeUp    chan struct{}
+	upkeepNow chan struct{}
+	snapshot  atomic.Pointer[cluster.Snapshot]
 
 	lists sync.Mutex // held while a standby's list is written, so that upkeep does not overtake a promotion (S3)
 

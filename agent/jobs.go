@@ -54,11 +54,4 @@ func (j *jobs) current() decide.Job {
 	return j.running
 }
 
-// settles says whether a sync rule is being settled.
-func (j *jobs) settles() bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.settling
-}
-
 func (j *jobs) wait() { j.wg.Wait() }

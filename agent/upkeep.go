@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"time"
 
@@ -85,14 +86,16 @@ func (a *Agent) configureStandby(ctx context.Context) (Settings, bool) {
 	a.lists.Lock()
 	defer a.lists.Unlock()
 	o := a.observe()
-	if o.Job.Action != "" || o.Promised > o.View.Key.Term || o.View.Key.Holder == a.opt.Self || o.Local.Postgres.Role != cluster.RoleStandby {
+	if !a.stillStandby() {
 		return Settings{}, false
 	}
-	a.mu.Lock()
-	a.prepared = preparedList{} // another list may now be in force
-	a.mu.Unlock()
 	me := cluster.Member{Node: a.opt.Self, Incarnation: o.Local.Postgres.Incarnation}
 	settings := a.settings(o, me)
+	a.mu.Lock()
+	if !reflect.DeepEqual(a.prepared.list, settings.Sync) {
+		a.prepared = preparedList{} // another list comes into force
+	}
+	a.mu.Unlock()
 	if err := a.pg.Configure(ctx, settings); err != nil {
 		a.log.WarnContext(ctx, "settings not applied", "error", err)
 		return settings, false
@@ -100,20 +103,27 @@ func (a *Agent) configureStandby(ctx context.Context) (Settings, bool) {
 	return settings, true
 }
 
-// proveEarly proves the standby's list once in each run of Postgres, while nothing waits for it: the first proof takes
-// a checkpoint (S3), which a promotion must not.
+// proveEarly proves the standby's list, once in each run of Postgres and for each list, while nothing waits for it: the
+// first proof may take a checkpoint (S3), which a promotion must not.
 func (a *Agent) proveEarly(ctx context.Context, o *decide.Observation, l SyncList) {
-	start := o.Local.Postgres.StartTime
-	if l.K == 0 || a.provenEarly == start {
+	want := preparedList{l, o.Local.Postgres.StartTime}
+	a.mu.Lock()
+	done := reflect.DeepEqual(a.prepared, want)
+	a.mu.Unlock()
+	if l.K == 0 || done {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkpointLimit)
 	defer cancel()
-	if _, err := a.pg.ProveSyncNames(ctx, l); err != nil {
+	if err := a.prepare(ctx, l, want.start, a.stillStandby); err != nil {
 		a.log.InfoContext(ctx, "list for a promotion not proven yet", "reason", err)
-		return
 	}
-	a.provenEarly = start
+}
+
+// stillStandby says whether no take-over has begun that sets the list itself.
+func (a *Agent) stillStandby() bool {
+	o := a.observe()
+	return o.Job.Action == "" && o.Promised <= o.View.Key.Term && o.View.Key.Holder != a.opt.Self && o.Local.Postgres.Role == cluster.RoleStandby
 }
 
 // keepPrimary records the moving LSN in the mode off (C1 d).

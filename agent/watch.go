@@ -62,10 +62,18 @@ func (w *localWatch) look(ctx context.Context) {
 	if s, err := w.guard.Status(ctx); err == nil {
 		v.guard = s
 	}
+	if v.postgres.State == cluster.PostgresStopped && w.latest().postgres.State != cluster.PostgresStopped {
+		w.publish(v) // what may wait for nothing is known; the end of its WAL follows
+	}
 	v.position = w.position(ctx, v.postgres)
 	if seen, err := w.pg.SeenMax(); err == nil {
 		v.seenMax = seen
 	}
+	w.publish(v)
+}
+
+// publish makes a look the newest.
+func (w *localWatch) publish(v localView) {
 	w.mu.Lock()
 	changed := !sameLook(w.last, v)
 	w.last = v
@@ -139,7 +147,7 @@ func (w *localWatch) refresh(ctx context.Context) localView {
 func sameLook(a, b localView) bool {
 	p, q := a.postgres, b.postgres
 	return p.State == q.State && p.Role == q.Role && p.Timeline == q.Timeline && p.Data == q.Data && p.Streaming == q.Streaming &&
-		p.Source == q.Source && len(p.Replication) == len(q.Replication) && a.guard.Alive == b.guard.Alive &&
+		p.Source == q.Source && a.position.Known() == b.position.Known() && len(p.Replication) == len(q.Replication) && a.guard.Alive == b.guard.Alive &&
 		a.guard.NoPrimary == b.guard.NoPrimary && a.guard.Postmaster == b.guard.Postmaster
 }
 

@@ -36,7 +36,11 @@ var errNotProven = errors.New("cut not proven")
 // the change, and the receiver's process has ended. Without that proof in time it restarts Postgres as a standby
 // without a source, which is proof enough, and returns when the new postmaster lives.
 //
-// The proof, in PostgreSQL 14 and later. Only the startup process asks for receivers, with the primary_conninfo that it
+// With a replication password the passfile is the proof (V2): it is removed before the receivers are looked for, so one
+// that has read it bears its name by then and is ended, and one that is forked later cannot log in. It takes no look at
+// the startup process, which may go on asking for receivers until it has read the change.
+//
+// Without a password the proof is this, in PostgreSQL 14 and later. Only the startup process asks for receivers, with the primary_conninfo that it
 // last read, and it reads anew in HandleStartupProcInterrupts. SHOW in a session proves nothing about it. So:
 //
 //  1. SIGHUP goes to the startup process directly, and is seen as delivered (no longer pending in /proc).
@@ -123,6 +127,9 @@ func (p *Postgres) endReceiver(ctx context.Context, run postmaster) error {
 		}
 		return fmt.Errorf("no startup process: %w", errNotProven)
 	}
+	if p.lateReceiverLockedOut() {
+		return settleReceivers(ctx, run)
+	}
 	if err := rereadConfig(ctx, startup); err != nil {
 		return err
 	}
@@ -138,6 +145,12 @@ func (p *Postgres) endReceiver(ctx context.Context, run postmaster) error {
 		}
 	}
 	return settleReceivers(ctx, run)
+}
+
+// lateReceiverLockedOut says whether a receiver that is forked after the cut could not log in anywhere: the password was
+// in the passfile alone, and that is gone.
+func (p *Postgres) lateReceiverLockedOut() bool {
+	return p.opt.Replication.Password != "" && os.Getenv("PGPASSWORD") == ""
 }
 
 // receivers gives the WAL receivers, the children that may become one, and the startup process.

@@ -59,13 +59,14 @@ func WantedRule(o *Observation) RuleChange {
 			s = append(s, m)
 		}
 	}
-	k := min(full, len(s))
-	if lower, may := lowered(o, len(d), s, min(full, len(s)+len(leaving))); may {
-		k = min(lower, len(s))
-	} else if k < min(full, cur.K) { // only S5 lowers k: until it may, nobody leaves
-		s = append(s, leaving...)
-		k = min(full, len(s))
+	k := min(full, len(s)+len(leaving))
+	if lower, may := lowered(o, len(d), s, k); may {
+		k = lower
 	}
+	if len(s) < k { // only S5 lowers k: until it may, nobody leaves
+		s = append(s, leaving...)
+	}
+	k = min(k, len(s))
 	if mode == cluster.SyncOn {
 		s = named(o, cur, s, k)
 	}
@@ -173,10 +174,11 @@ func rules(o *Observation) (Decision, bool) {
 	return Decision{}, false
 }
 
-// AcquireRule is the rule that an acquisition by candidate adds (K7): the promised members that can follow it without
-// a rewind; if those are fewer than k_full, the data nodes that have not promised as well, so that taking over never
-// lowers k by itself (S5 does, later, and says so). A member that must rewind first counts only when there is no
-// other: as long as it counts it may not rewind (V5).
+// AcquireRule is the rule that an acquisition by candidate adds (K7). If the promised members that can follow it without
+// a rewind reach k_full, it names all data nodes, as StandbyList does: that list is in force already, and a member that
+// must rewind can be taken out at once, since the others suffice (V5). If they do not, the data nodes that have not
+// promised are added, so that taking over never lowers k by itself (S5 does, later, and says so); one that must rewind
+// counts then only if there is no other, for as long as it counts it may not rewind.
 func AcquireRule(o *Observation, candidate cluster.NodeID, q map[cluster.NodeID]cluster.Promise) RuleChange {
 	mode := o.View.Config.SynchronousMode
 	if mode == cluster.SyncOff {
@@ -197,11 +199,15 @@ func AcquireRule(o *Observation, candidate cluster.NodeID, q map[cluster.NodeID]
 			diverged = append(diverged, m)
 		}
 	}
-	s := ready
-	if len(s) < full {
-		s = append(s, silent...)
-	}
-	if len(s) == 0 && full > 0 {
+	var s []cluster.Member
+	switch {
+	case len(ready) >= full && mode == cluster.SyncQuorum:
+		s = slices.Concat(ready, silent, diverged) // StandbyList: proven already, and the ready ones suffice
+	case len(ready) >= full:
+		s = ready
+	case len(ready)+len(silent) > 0:
+		s = slices.Concat(ready, silent)
+	default:
 		s = diverged
 	}
 	k := min(full, len(s))

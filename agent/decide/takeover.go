@@ -22,7 +22,11 @@ func takeOver(o *Observation) (Decision, bool) {
 	if chosen(o) { // K6: what the former leader gathered is enough
 		return acquire(o), true
 	}
-	if o.TakeOver.AskedAt.IsZero() { // K2
+	released := o.View.Key.Released && o.TakeOver.PromisedAt.IsZero()
+	if released && o.View.SystemID != "" { // K2 goes with K4: there is nobody to hand back to
+		return Decision{Action: AskPromises, Reason: ReasonPromises, Term: o.TakeOver.Term}, true
+	}
+	if o.TakeOver.AskedAt.IsZero() && !o.View.Key.Released { // K2
 		return Decision{Action: AskStatus, Reason: ReasonHolderUnknown}, true
 	}
 	if o.View.Key.Term == 0 || o.View.SystemID == "" {

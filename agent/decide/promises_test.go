@@ -1,0 +1,86 @@
+package decide
+
+import (
+	"strings"
+	"testing"
+
+	"pgquorum/cluster"
+)
+
+// V5, F3, V3: what makes a promise count at all.
+func TestV5ValidPromises(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		edit  func(*Observation, *cluster.Promise)
+		valid bool
+	}{
+		{"as it should be", func(*Observation, *cluster.Promise) {}, true},
+		{"an older term", func(_ *Observation, p *cluster.Promise) { p.Term = 3 }, false},
+		{"a later term", func(_ *Observation, p *cluster.Promise) { p.Term = 5 }, false},
+		{"another life", func(_ *Observation, p *cluster.Promise) { p.Member.Incarnation = "other" }, false},
+		{"no life", func(_ *Observation, p *cluster.Promise) { p.Member.Incarnation = "" }, false},
+		{"another node's life", func(_ *Observation, p *cluster.Promise) { p.Member = member("n3") }, false},
+		{"node not registered", func(o *Observation, _ *cluster.Promise) { delete(o.View.Nodes, "n2") }, false},
+		{"node registered without data", func(o *Observation, p *cluster.Promise) {
+			n := o.View.Nodes["n2"]
+			n.Incarnation, p.Member.Incarnation = "", ""
+			o.View.Nodes["n2"] = n
+		}, false},
+		{"no position", func(_ *Observation, p *cluster.Promise) { p.Position = cluster.Position{} }, false},
+		{"a timeline that was not allotted", func(_ *Observation, p *cluster.Promise) { p.Position.Timeline = 9 }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := taking()
+			p := o.TakeOver.Promises["n2"]
+			c.edit(o, &p)
+			q := Valid(o.View, 4, map[cluster.NodeID]cluster.Promise{"n2": p})
+			if _, in := q["n2"]; in != c.valid {
+				t.Errorf("counts: %t, want %t", in, c.valid)
+			}
+		})
+	}
+}
+
+// B5: who waits says for whom.
+func TestB5WaitsForWhom(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		edit  func(*Observation)
+		names []string // parts of the text
+		not   string
+	}{
+		{"k=0: the primary alone may have them", func(o *Observation) { o.View.Rules[0].K = 0 },
+			[]string{"acknowledged commits may be only on n1", "waiting for n1", "k 0"}, "n3"},
+		{"mode off, nobody near enough", func(o *Observation) { off(o); o.View.LastLSN.Position.LSN = 5000 }, []string{"acknowledged commits may be only on n1", "waiting for n1"}, "n3"},
+		{"k=1, one standby silent", func(*Observation) {},
+			[]string{"waiting for n1, or for 2 of its 2 standbys", "missing: n3"}, "n2"},
+		{"k=1, both silent", alone, []string{"waiting for n1", "missing: n2, n3"}, ""},
+		{"a standby's other life is missing", func(o *Observation) {
+			give(o, "n3", pos(2, 1000))
+			o.View.Rules[0].Standbys[1].Incarnation = "former"
+		}, []string{"missing: n3"}, ""},
+		{"the first rule that is not satisfied", func(o *Observation) {
+			laterRule(o)
+			give(o, "n3", pos(3, 1000))
+			o.View.Rules[1].Primary = member("n9")
+		}, []string{"term 4", "waiting for n9", "missing: n1"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := taking()
+			delete(o.TakeOver.Promises, "n3")
+			c.edit(o)
+			d := Next(o)
+			if d.Action != Wait || d.Reason != ReasonNoCandidate {
+				t.Fatalf("Next = %q because %q, want it to wait", d.Action, d.Reason)
+			}
+			for _, part := range c.names {
+				if !strings.Contains(d.Detail, part) {
+					t.Errorf("text %q does not say %q", d.Detail, part)
+				}
+			}
+			if c.not != "" && strings.Contains(d.Detail, c.not) {
+				t.Errorf("text %q names %s", d.Detail, c.not)
+			}
+		})
+	}
+}
