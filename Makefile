@@ -7,6 +7,7 @@ SHELL       := /bin/bash
 BIN      := bin/pgquorum
 N        ?= 1
 SCENARIO ?= .
+BENCH    ?= all
 ARGS     ?=
 
 INTEGRATION := PGQUORUM_BIN=$(CURDIR)/$(BIN) go test -tags integration -count=1 ./integration
@@ -57,16 +58,18 @@ needs: ## say what this machine lacks for the integration tests, and fail if any
 integration: build ## real clusters and faults (root); N=5 repeats, SCENARIO=Switchover chooses, PGQUORUM_FULL=1 long pauses
 	PGQUORUM_RUNS=$(N) $(INTEGRATION) -v -timeout $$((20 * $(N) + 20))m -run '$(SCENARIO)'
 
+# Of the scenarios' outages, SCENARIO chooses. ARGS go to the test binary, such as ARGS='-seconds 5 -rounds 1 -handovers 1'.
 .PHONY: bench
 bench: N = 5
-bench: build ## the write outages: each scenario N times (5 by default), medians held against their budgets
-	PGQUORUM_RUNS=$(N) PGQUORUM_BUDGET=1 PGQUORUM_REPORT=1 $(INTEGRATION) -v -timeout 240m -run '$(SCENARIO)'
+bench: build ## outages, pgbench, rest, health checks (root; an hour); N=5 runs, BENCH=rest,health chooses, ARGS='-seconds 5'
+	PGQUORUM_BIN=$(CURDIR)/$(BIN) go test -tags integration,bench -count=1 -v -timeout 300m -run '^TestBench$$' ./integration \
+		-args -runs $(N) -parts '$(BENCH)' -scenario '$(SCENARIO)' $(ARGS)
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, and the import rules
 	@unformatted="$$(gofmt -l .)"; test -z "$$unformatted" || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
-	go vet -tags integration ./...
-	go tool staticcheck -tags integration ./...
+	go vet -tags integration,bench ./...
+	go tool staticcheck -tags integration,bench ./...
 	go test .
 	bash -n .ci/run
 	for script in scripts/*.sh; do bash -n "$$script"; done

@@ -14,7 +14,7 @@ func (a *Agent) publish(o *decide.Observation) {
 		Acquired: o.LeaseState != decide.LeaseNone, LoopTurn: a.opt.Clock(),
 	}
 	if o.View != nil {
-		s.KFull = decide.KFull(len(decide.DataNodes(o.View, o.Raft.Voters)), len(o.Raft.Voters), o.View.Config.SynchronousNodeCount)
+		s.KFull = decide.FullFor(o, o.View.Key.Holder)
 	}
 	a.mu.Lock()
 	s.Shutdown = a.stopping && a.hiding || a.hiding

@@ -24,6 +24,7 @@ type Report struct {
 	Budgets  Budgets   `json:"budgets"`
 	Direct   []float64 `json:"direct"`
 	HAProxy  []float64 `json:"haproxy"`
+	Phases   []Phases  `json:"phases,omitempty"` // of the runs in which another node took over
 }
 
 // Budgets are the longest write outages allowed in the median; zero means no budget.
@@ -36,6 +37,13 @@ type Budgets struct {
 func (r *Report) Add(viaDirect, viaHAProxy time.Duration) {
 	r.Direct = append(r.Direct, viaDirect.Seconds())
 	r.HAProxy = append(r.HAProxy, viaHAProxy.Seconds())
+}
+
+// AddPhases takes the parts of one run's outage; nil when no other node took over.
+func (r *Report) AddPhases(p Phases) {
+	if p != nil {
+		r.Phases = append(r.Phases, p)
+	}
 }
 
 // Over says which medians exceed their budgets.

@@ -31,6 +31,9 @@ type Stage struct {
 	Ctx  context.Context
 
 	fault time.Duration // on the history's clock; zero: none yet
+
+	before map[string]nodePhases // only when a report is written
+	after  *told
 }
 
 // Run plays the scenario PGQUORUM_RUNS times and holds the median outages against the budgets if PGQUORUM_BUDGET=1.
@@ -44,7 +47,7 @@ func (s Scenario) Run(t *testing.T, lab *Lab, play func(*Stage)) {
 		return
 	}
 	t.Log(report)
-	if os.Getenv("PGQUORUM_REPORT") == "1" {
+	if reporting() {
 		if err := report.Save(); err != nil {
 			t.Error(err)
 		}
@@ -81,14 +84,17 @@ func (s Scenario) once(t *testing.T, lab *Lab, report *Report, play func(*Stage)
 	})
 	stage.Load = load
 	stage.WaitWrites(0)
+	stage.notePhases()
 	play(stage)
 	stage.must(stage.WaitConverged(ctx))
+	stage.notePhases()
 	stage.WaitWrites(load.History.Now())
 	end := stop()
 	stage.check()
 	if stage.fault > 0 {
 		writes := load.History.Writes()
 		report.Add(Outage(writes, direct, stage.fault, end), Outage(writes, haproxy, stage.fault, end))
+		report.AddPhases(takeOverPhases(stage.after, load.History, stage.fault))
 	}
 }
 
@@ -160,6 +166,7 @@ func (s *Stage) CountEvents(since uint64, types ...string) (n int) {
 func (s *Stage) Settled(nodes ...*Host) {
 	s.Helper()
 	s.must(s.WaitConverged(s.Ctx, nodes...))
+	s.notePhases()
 }
 
 // Within waits for a condition.

@@ -20,7 +20,11 @@ const (
 	impatience     = 200 * time.Millisecond
 	connectTimeout = 200 * time.Millisecond
 	pace           = 10 * time.Millisecond // between two statements of one writer
-	backoff        = 20 * time.Millisecond // after a refused connection
+
+	// After a refused connection. One client of each way tries again at once, so that the end of an outage is seen; the
+	// others leave the two processors to the nodes: each try costs every one of them a process.
+	eager   = 10 * time.Millisecond
+	backoff = 100 * time.Millisecond
 )
 
 // Load is the clients of one cluster, which write until they are stopped.
@@ -47,8 +51,8 @@ func (c *Cluster) StartLoad(ctx context.Context) (*Load, error) {
 	own, stop := context.WithCancel(context.Background())
 	l := &Load{History: NewHistory(), c: c, stop: stop, ctx: own}
 	for i := range writersPerWay {
-		l.run(func() { l.write(direct, c.directDSN(i), c.client, patienceOf(i)) })
-		l.run(func() { l.write(haproxy, c.haproxyDSN(), c.client, patienceOf(i)) })
+		l.run(func() { l.write(direct, c.directDSN(i), c.client, patienceOf(i), backoffOf(i)) })
+		l.run(func() { l.write(haproxy, c.haproxyDSN(), c.client, patienceOf(i), backoffOf(i)) })
 	}
 	for i := range 2 {
 		l.run(func() { l.swap(i, c.directDSN(i)) })
@@ -75,7 +79,15 @@ func (l *Load) Stop() time.Duration {
 
 // WriteInside adds a client that lives on a node's own host and writes to that node only, whatever it is.
 func (l *Load) WriteInside(h *Host) {
-	l.run(func() { l.write("inside:"+h.Name, dsn("app", "", h.Addr, 5432), h.ns, impatience) })
+	l.run(func() { l.write("inside:"+h.Name, dsn("app", "", h.Addr, 5432), h.ns, impatience, eager) })
+}
+
+// backoffOf makes one of the impatient writers of each way the eager one.
+func backoffOf(i int) time.Duration {
+	if i == 1 {
+		return eager
+	}
+	return backoff
 }
 
 func patienceOf(i int) time.Duration {
@@ -155,8 +167,8 @@ const insert = `INSERT INTO writes VALUES ($1)
 RETURNING host(inet_server_addr()), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)`
 
 // write inserts one row after another, reconnecting whenever anything is wrong.
-func (l *Load) write(via, dsn string, from *Namespace, timeout time.Duration) {
-	l.connected(from, dsn, func(conn *pgx.Conn) bool {
+func (l *Load) write(via, dsn string, from *Namespace, timeout, again time.Duration) {
+	l.connected(from, dsn, again, func(conn *pgx.Conn) bool {
 		w := Write{ID: l.ids.Add(1), Via: via, Start: l.History.Now()}
 		ctx, cancel := context.WithTimeout(l.ctx, timeout)
 		defer cancel()
@@ -192,7 +204,7 @@ UPDATE registers SET v = $2 FROM old WHERE k = $1 RETURNING old.v`
 
 // swap exchanges one register's value again and again.
 func (l *Load) swap(register int, dsn string) {
-	l.connected(l.c.client, dsn, func(conn *pgx.Conn) bool {
+	l.connected(l.c.client, dsn, backoff, func(conn *pgx.Conn) bool {
 		s := Swap{Register: register, New: l.ids.Add(1), Start: l.History.Now()}
 		ctx, cancel := context.WithTimeout(l.ctx, impatience)
 		defer cancel()
@@ -204,11 +216,11 @@ func (l *Load) swap(register int, dsn string) {
 }
 
 // connected calls step on a connection, paced, until the load is stopped; after a failed step it takes a new one.
-func (l *Load) connected(from *Namespace, dsn string, step func(*pgx.Conn) bool) {
+func (l *Load) connected(from *Namespace, dsn string, again time.Duration, step func(*pgx.Conn) bool) {
 	for l.ctx.Err() == nil {
 		conn, err := connect(l.ctx, from, dsn)
 		if err != nil {
-			l.pause(backoff)
+			l.pause(again)
 			continue
 		}
 		for l.ctx.Err() == nil && step(conn) {

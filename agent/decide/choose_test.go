@@ -26,6 +26,17 @@ func TestC2Choose(t *testing.T) {
 			give(o, "n3", pos(2, 1001))
 			tag(o, "n2", func(g *cluster.Tags) { g.FailoverPriority = 9 })
 		}, Choice{Node: "n3"}},
+		{"position before priority, both at or above m", func(o *Observation) {
+			give(o, "n1", pos(2, 950)) // m: the fenced primary has every acknowledged commit
+			give(o, "n3", pos(2, 1001))
+			tag(o, "n2", func(g *cluster.Tags) { g.FailoverPriority = 9 })
+		}, Choice{Node: "n3"}},
+		{"position before location, both at or above m", func(o *Observation) {
+			give(o, "n1", pos(2, 950))
+			give(o, "n3", pos(2, 1001))
+			tag(o, "n1", func(g *cluster.Tags) { g.Location = "east" })
+			tag(o, "n2", func(g *cluster.Tags) { g.Location = "east" })
+		}, Choice{Node: "n3"}},
 		{"position before location", func(o *Observation) {
 			give(o, "n3", pos(2, 1001))
 			tag(o, "n1", func(g *cluster.Tags) { g.Location = "east" })

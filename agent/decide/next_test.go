@@ -201,9 +201,13 @@ func TestStandby(t *testing.T) {
 			stopped(&o.Local.Postgres)
 			o.View.Key.Released, o.StoppedSince = true, testNow.Add(-HandOverPatience)
 		}, StartStandby, ReasonStopped},
-		{"handed over, no leader", func(o *Observation) {
+		{"stopped, end of WAL not read yet", func(o *Observation) {
 			stopped(&o.Local.Postgres)
-			o.View.Key.Released, o.StoppedSince, o.Raft.Leader = true, testNow.Add(-time.Second), ""
+			o.Position, o.StoppedSince = cluster.Position{}, testNow.Add(-time.Second)
+		}, Wait, ReasonHandedOver},
+		{"stopped, end of WAL cannot be read", func(o *Observation) {
+			stopped(&o.Local.Postgres)
+			o.Position, o.StoppedSince = cluster.Position{}, testNow.Add(-HandOverPatience)
 		}, StartStandby, ReasonStopped},
 		{"another source", editLocal(func(p *cluster.PostgresStatus) { p.Source = "n2" }), Follow, ReasonSource},
 		{"same source, older term", editLocal(func(p *cluster.PostgresStatus) { p.SourceTerm = 2 }), Follow, ReasonSource},

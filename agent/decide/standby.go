@@ -51,6 +51,9 @@ func noData(o *Observation) (Decision, bool) {
 
 // rewindAgain repeats a rewind that broke off: until it ends the directory has no incarnation (V5).
 func rewindAgain(o *Observation) (Decision, bool) {
+	if inRule(o, o.View.Nodes[o.Self]) {
+		return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node's half-rewound data out of the rules first"}, true
+	}
 	src, why := copySource(o)
 	if src == "" {
 		return Decision{Action: Wait, Reason: ReasonRewindBroken, Detail: why}, true
@@ -94,11 +97,13 @@ func withData(o *Observation) (Decision, bool) {
 const HandOverPatience = 2 * time.Second
 
 // handedOver gives the moment until which a stopped Postgres stays stopped: another is taking over, by this node's own
-// release or because it has acquired the key and its fork is about to be recorded. Zero: no such wait.
+// release or because it has acquired the key and its fork is about to be recorded; or this node does not know yet where
+// its own WAL ends. Zero: no such wait.
 func handedOver(o *Observation) cluster.Instant {
 	k := o.View.Key
 	acquired := k.Holder != o.Self && o.View.Forks[k.Timeline].LSN == 0 && o.View.Forks[k.Timeline].Parent != 0
-	if o.Raft.Leader == "" || o.StoppedSince.IsZero() || !(k.Released || acquired) {
+	unread := !o.Position.Known() // the end of WAL on disk is still being looked for
+	if o.StoppedSince.IsZero() || !(k.Released || acquired || unread) {
 		return 0
 	}
 	return o.StoppedSince.Add(HandOverPatience)

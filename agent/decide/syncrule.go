@@ -31,6 +31,17 @@ func DataNodes(v *cluster.View, voters []cluster.NodeID) []cluster.Member {
 	return d
 }
 
+// others are the members of D but a primary: those that may confirm its commits. A primary counts in |D| whatever its
+// tags say of it as a standby.
+func others(o *Observation, primary cluster.NodeID) []cluster.Member {
+	return slices.DeleteFunc(DataNodes(o.View, o.Raft.Voters), func(m cluster.Member) bool { return m.Node == primary })
+}
+
+// FullFor is k_full while primary is the primary (S1).
+func FullFor(o *Observation, primary cluster.NodeID) int {
+	return KFull(len(others(o, primary))+1, len(o.Raft.Voters), o.View.Config.SynchronousNodeCount)
+}
+
 // KFull is k_full of S1 for |D| data nodes and N voters: min(n, max(floor(|D|/2), f)), f = N-q. The operator's
 // synchronous_node_count can raise it, not lower it.
 func KFull(d, voters, nodeCount int) int {
@@ -42,17 +53,16 @@ func KFull(d, voters, nodeCount int) int {
 // WantedRule is the rule that the holder should have now: the standbys that stream, those that already count, less
 // those that asked to leave, with k as high as they allow (S1), and lowered only by S5.
 func WantedRule(o *Observation) RuleChange {
-	d := DataNodes(o.View, o.Raft.Voters)
+	d := others(o, o.Self)
 	cur, _ := o.View.Current()
 	mode := o.View.Config.SynchronousMode
 	if mode == cluster.SyncOff {
 		return RuleChange{Mode: mode}
 	}
-	full := KFull(len(d), len(o.Raft.Voters), o.View.Config.SynchronousNodeCount)
+	full := KFull(len(d)+1, len(o.Raft.Voters), o.View.Config.SynchronousNodeCount)
 	var s, leaving []cluster.Member
 	for _, m := range d {
 		switch {
-		case m.Node == o.Self:
 		case wantsOut(o, m) && cur.Has(m):
 			leaving = append(leaving, m)
 		case !wantsOut(o, m) && (streams(o, m) || cur.Has(m)):
@@ -60,7 +70,7 @@ func WantedRule(o *Observation) RuleChange {
 		}
 	}
 	k := min(full, len(s)+len(leaving))
-	if lower, may := lowered(o, len(d), s, k); may {
+	if lower, may := lowered(o, len(d)+1, s, k); may {
 		k = lower
 	}
 	if len(s) < k { // only S5 lowers k: until it may, nobody leaves
@@ -184,13 +194,12 @@ func AcquireRule(o *Observation, candidate cluster.NodeID, q map[cluster.NodeID]
 	if mode == cluster.SyncOff {
 		return RuleChange{Mode: mode}
 	}
-	d := DataNodes(o.View, o.Raft.Voters)
-	full := KFull(len(d), len(o.Raft.Voters), o.View.Config.SynchronousNodeCount)
+	d := others(o, candidate)
+	full := KFull(len(d)+1, len(o.Raft.Voters), o.View.Config.SynchronousNodeCount)
 	var ready, silent, diverged []cluster.Member
 	for _, m := range d {
 		p, promised := q[m.Node]
 		switch {
-		case m.Node == candidate:
 		case !promised || p.Member != m:
 			silent = append(silent, m)
 		case followsWithoutRewind(o.View.Forks, p.Position, q[candidate].Position):
@@ -229,8 +238,7 @@ func StandbyList(o *Observation) RuleChange {
 	if mode == cluster.SyncOff {
 		return RuleChange{Mode: mode}
 	}
-	d := DataNodes(o.View, o.Raft.Voters)
-	s := slices.DeleteFunc(d, func(m cluster.Member) bool { return m.Node == o.Self })
+	s := others(o, o.Self)
 	k := min(max(1, KFull(len(s)+1, len(o.Raft.Voters), o.View.Config.SynchronousNodeCount)), len(s))
 	if mode == cluster.SyncOn {
 		s = s[:k]

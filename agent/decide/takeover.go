@@ -16,6 +16,9 @@ func takeOver(o *Observation) (Decision, bool) {
 	if o.Raft.State != cluster.RaftLeader || o.holds() || o.acquiring() {
 		return Decision{}, false
 	}
+	if o.Job.Action == HandOver || o.Job.Action == Switchover {
+		return Decision{Action: Wait, Reason: ReasonJob, Detail: string(o.Job.Action)}, true // the key is about to be released
+	}
 	if !o.Barrier { // K1
 		return Decision{Action: Barrier, Reason: ReasonNewLeader}, true
 	}
@@ -118,7 +121,10 @@ func choose(o *Observation) Decision {
 // acquire is K7. A candidate that leadership keeps coming back to takes over itself if it, too, is good enough.
 func acquire(o *Observation) Decision {
 	q := Valid(o.View, o.TakeOver.Term, o.TakeOver.Promises)
-	m, _ := Satisfied(o.View, q)
+	m, missing := Satisfied(o.View, q)
+	if missing != "" { // B5
+		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: missing})
+	}
 	mine, promised := q[o.Self]
 	if !promised || o.View.Forks.Compare(mine.Position, m) < 0 || Ineligible(o, o.Self) != "" {
 		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: "this node does not satisfy the recorded rules itself"})

@@ -1,120 +1,106 @@
 // Command mutants breaks the safety rules one at a time and runs the tests that guard them: each must fail. A mutant that
-// survives shows a rule that no test would miss. Nothing in the tree is changed: the broken file is laid over it for the
-// time of one `go test` (-overlay).
+// survives shows a rule that no test would miss. The tree itself is not touched: everything happens in a copy of it, made
+// once, so that all mutants meet the same text.
 //
-//	go run ./scripts/mutants [RULE...]    all, or those of some rules, such as: L1 C1
+//	go run ./scripts/mutants [-list] [-only NAME] [RULE...]    all, one, or those of some rules, such as: L1 C1
+//
+// The same tests must pass in the copy as it is, before anything is broken in it.
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
+	"flag"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"os/signal"
 	"slices"
-	"strings"
+	"syscall"
+	"text/tabwriter"
 	"time"
 )
 
-// mutant is one broken rule: the text old stands in the file exactly once and becomes new; the tests of pkg whose names
-// match run (empty: all) must then fail.
-type mutant struct {
-	rule, what string
-	file       string
-	old, new   string
-	pkg, run   string
-}
-
-// testTime bounds one mutant's tests: one that hangs is caught as well.
-const testTime = 5 * time.Minute
-
 func main() {
-	dir, err := os.MkdirTemp("", "mutants-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	list := flag.Bool("list", false, "list the mutants and run nothing")
+	only := flag.String("only", "", "run the mutant of this `name` alone")
+	flag.Parse()
+	chosen := choose(*only, flag.Args())
+	if len(chosen) == 0 {
+		fmt.Fprintf(os.Stderr, "mutants: none is named %q or of the rules %q: -list shows all\n", *only, flag.Args())
+		os.Exit(2)
+	}
+	if *list {
+		table(os.Stdout, func(row func(...any)) {
+			for _, m := range chosen {
+				row(m.name, m.rule, m.file, m.pkg+" "+m.run)
+			}
+		})
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	bad, err := runAll(ctx, chosen)
+	stop()
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	case bad > 0:
+		fmt.Printf("%d of %d not caught\n", bad, len(chosen))
 		os.Exit(1)
 	}
-	survivors := 0
-	for _, m := range mutants {
-		if len(os.Args) > 1 && !slices.Contains(os.Args[1:], m.rule) {
-			continue
-		}
-		verdict := "caught"
-		if err := try(dir, m); err != nil {
-			verdict = err.Error()
-			survivors++
-		}
-		fmt.Printf("%-3s %s: %s\n", m.rule, m.what, verdict)
+	fmt.Printf("all %d caught\n", len(chosen))
+}
+
+// choose gives the mutants of that name, and of those rules; nothing asked for: all.
+func choose(only string, rules []string) []mutant {
+	return slices.DeleteFunc(slices.Clone(mutants), func(m mutant) bool {
+		return only != "" && m.name != only || len(rules) > 0 && !slices.Contains(rules, m.rule)
+	})
+}
+
+// runAll tries one mutant after the other, says on stderr how it goes, and prints the table at the end. bad counts those
+// that were not caught, for whatever reason.
+func runAll(ctx context.Context, chosen []mutant) (bad int, err error) {
+	tree, err := copyTree(ctx)
+	if err != nil {
+		return 0, err
 	}
-	_ = os.RemoveAll(dir) // a temporary directory that stays does no harm
-	if survivors > 0 {
-		fmt.Printf("%d not caught\n", survivors)
+	defer tree.remove()
+	verdicts := make([]string, 0, len(chosen))
+	for i, m := range chosen {
+		began := time.Now()
+		verdict := tree.try(ctx, m)
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		if verdict != caught {
+			bad++
+		}
+		fmt.Fprintf(os.Stderr, "%d/%d %s: %s (%v)\n", i+1, len(chosen), m.name, verdict, time.Since(began).Round(100*time.Millisecond))
+		verdicts = append(verdicts, verdict)
+	}
+	table(os.Stdout, func(row func(...any)) {
+		for i, m := range chosen {
+			row(m.name, m.rule, m.pkg+" "+m.run, verdicts[i])
+		}
+	})
+	return bad, nil
+}
+
+// table prints rows in columns.
+func table(w io.Writer, fill func(row func(cells ...any))) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fill(func(cells ...any) {
+		for i, c := range cells {
+			if i > 0 {
+				_, _ = fmt.Fprint(t, "\t") // tabwriter keeps an error for Flush
+			}
+			_, _ = fmt.Fprint(t, c)
+		}
+		_, _ = fmt.Fprintln(t)
+	})
+	if err := t.Flush(); err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(1)
 	}
-}
-
-// try gives nil when the tests fail on the mutant, as they must.
-func try(dir string, m mutant) error {
-	text, err := os.ReadFile(m.file)
-	if err != nil {
-		return err
-	}
-	if n := bytes.Count(text, []byte(m.old)); n != 1 {
-		return fmt.Errorf("STALE: %s holds %q %d times, want once", m.file, m.old, n)
-	}
-	broken := filepath.Join(dir, "broken.go")
-	if err := os.WriteFile(broken, bytes.Replace(text, []byte(m.old), []byte(m.new), 1), 0o600); err != nil {
-		return err
-	}
-	overlay, err := writeOverlay(dir, m.file, broken)
-	if err != nil {
-		return err
-	}
-	if !passes(m) {
-		return fmt.Errorf("UNKNOWN: the tests of %s fail without it, too", m.pkg)
-	}
-	if out, err := goCommand("build", "-overlay", overlay, m.pkg); err != nil {
-		return fmt.Errorf("STALE: it does not compile: %s", bytes.TrimSpace(out))
-	}
-	if _, err := goCommand("test", "-overlay", overlay, "-count=1", "-failfast", "-run", m.run, m.pkg); err == nil {
-		return fmt.Errorf("SURVIVED the tests of %s", m.pkg)
-	}
-	return nil
-}
-
-// whole remembers which tests pass on the tree as it is: a failure on a mutant means something only then.
-var whole = map[[2]string]bool{}
-
-func passes(m mutant) bool {
-	key := [2]string{m.pkg, m.run}
-	if _, known := whole[key]; !known {
-		_, err := goCommand("test", "-count=1", "-run", m.run, m.pkg)
-		whole[key] = err == nil
-	}
-	return whole[key]
-}
-
-// writeOverlay writes the file that -overlay reads. Source: go help build.
-func writeOverlay(dir, file, broken string) (string, error) {
-	absolute, err := filepath.Abs(file)
-	if err != nil {
-		return "", err
-	}
-	text, err := json.Marshal(map[string]any{"Replace": map[string]string{absolute: broken}})
-	if err != nil {
-		return "", err
-	}
-	overlay := filepath.Join(dir, "overlay.json")
-	return overlay, os.WriteFile(overlay, text, 0o600)
-}
-
-func goCommand(args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), testTime)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "GOFLAGS=") })
-	cmd.WaitDelay = time.Second
-	return cmd.CombinedOutput()
 }
