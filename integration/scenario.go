@@ -84,6 +84,7 @@ func (s Scenario) once(t *testing.T, lab *Lab, report *Report, play func(*Stage)
 	})
 	stage.Load = load
 	stage.WaitWrites(0)
+	stage.calm()
 	stage.notePhases()
 	play(stage)
 	stage.must(stage.WaitConverged(ctx))
@@ -96,6 +97,16 @@ func (s Scenario) once(t *testing.T, lab *Lab, report *Report, play func(*Stage)
 		report.Add(Outage(writes, direct, stage.fault, end), Outage(writes, haproxy, stage.fault, end))
 		report.AddPhases(takeOverPhases(stage.after, load.History, stage.fault))
 	}
+}
+
+// calm lets the making of the cluster end before the fault: its dirty pages are written, the standbys have replayed it,
+// and the clients have written for a second since.
+func (s *Stage) calm() {
+	s.Helper()
+	for _, h := range append([]*Host{s.MustPrimary()}, s.Others(s.MustPrimary())...) {
+		s.must(s.Exec(s.Ctx, h, "CHECKPOINT"))
+	}
+	s.WaitWrites(s.Load.History.Now() + time.Second)
 }
 
 func (s *Stage) must(err error) {

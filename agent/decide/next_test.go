@@ -41,6 +41,8 @@ func TestHolder(t *testing.T) {
 		{"nothing to do", func(*Observation) {}, None, ""},
 		{"L2 lease run out", func(o *Observation) { o.Now = o.Lease.End }, Fence, ReasonLeaseLost},
 		{"L5 past the fence point", func(o *Observation) { o.Now = o.Lease.FencePoint(o.View.Key.Lease) }, Fence, ReasonLeaseLost},
+		{"L5 F before E, in numbers", func(o *Observation) { o.Lease.End = o.Now.Add(100 * time.Millisecond) }, Fence, ReasonLeaseLost},
+		{"L5 a moment earlier", func(o *Observation) { o.Lease.End = o.Now.Add(100*time.Millisecond + 1) }, None, ""},
 		{"L2 lease of an older term", func(o *Observation) { o.Lease.Term = 2 }, Fence, ReasonLeaseLost},
 		{"key names another", func(o *Observation) { o.View.Key.Holder = "n2" }, Fence, ReasonNotHolder},
 		{"agent came back, FSM behind the guard's lease", func(o *Observation) { o.Lease.Term = 4; o.Raft.State = cluster.RaftFollower; o.Barrier = false }, None, ""},
