@@ -73,7 +73,15 @@ func (a *Agent) fence(ctx context.Context, o *decide.Observation, d decide.Decis
 	if err := a.opt.Guard.Fence(ctx, d.Term); err != nil {
 		return err
 	}
-	a.watch.refresh(ctx)
+	if p := a.watch.refresh(ctx).postgres; p.State == cluster.PostgresRunning && p.Role == cluster.RolePrimary {
+		// The guard has no lease to take away from a Postgres that somebody promoted by hand.
+		if err := a.pg.Stop(ctx, time.Second); err != nil {
+			return err
+		}
+		if p := a.watch.refresh(ctx).postgres; p.State != cluster.PostgresStopped {
+			return fmt.Errorf("fence term %d: postgres is %s still", d.Term, p.State)
+		}
+	}
 	a.event(ctx, "fenced", d.Term, string(d.Reason)+" "+d.Detail)
 	return nil
 }

@@ -198,7 +198,7 @@ func (a *Agent) catchUp(ctx context.Context, o *decide.Observation, d decide.Dec
 }
 
 // catchUpLimit bounds one try of a catch-up; the next goes on where it ended.
-const catchUpLimit = 30 * time.Second
+const catchUpLimit = 5 * time.Second
 
 // waitPosition polls a node's status until its position has reached want.
 func (a *Agent) waitPosition(ctx context.Context, n cluster.NodeID, want cluster.Position) error {

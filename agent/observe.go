@@ -52,7 +52,7 @@ func (a *Agent) turnLedger(o *decide.Observation) {
 	if a.ledger.Term == next && (!leads || a.ledger.RaftTerm == o.Raft.Term) {
 		return
 	}
-	fresh := decide.TakeOver{Term: next}
+	fresh := decide.TakeOver{Term: next, Began: o.Now}
 	if a.ledger.Term != next {
 		a.inherited = nil // what was asked of an earlier take-over is done or void
 	} else {

@@ -65,11 +65,15 @@ func benchOutages(t *testing.T, b *Bench) {
 		t.Run(s.name, s.play)
 		rows, err := readReports(t.Name())
 		must(t, err)
+		if len(rows) == 0 {
+			rows = []OutageRow{{Scenario: s.name}} // no run came to its end
+		}
 		for _, row := range rows {
 			row.Wanted = runs
 			b.Outages = append(b.Outages, row)
-			b.progress("outage: %s", strings.TrimSpace(row.line()))
+			b.progress("outage: %s", row.line())
 		}
+		must(t, b.Save())
 	}
 }
 

@@ -73,7 +73,7 @@ func benchPgbench(t *testing.T, b *Bench) {
 	for i, row := range rows {
 		row.Load, row.Seconds = pgbenchLoads[i].name, *benchOptions.seconds
 		row.Agent, row.Plain = spreadOf(row.Raw.Agent, 0), spreadOf(row.Raw.Plain, 0)
-		row.Ratio = row.Agent.Median / row.Plain.Median
+		row.Ratio = row.Agent.Median / max(row.Plain.Median, 1)
 		row.Noise = max(row.Agent.half(), row.Plain.half())
 		b.Pgbench = append(b.Pgbench, row)
 	}

@@ -33,7 +33,12 @@ func spreadOf(values []float64, target float64) Spread {
 }
 
 // half is half of the range, in parts of the median.
-func (s Spread) half() float64 { return (s.Max - s.Min) / 2 / s.Median }
+func (s Spread) half() float64 {
+	if s.Median == 0 {
+		return 0
+	}
+	return (s.Max - s.Min) / 2 / s.Median
+}
 
 // mark stands behind what missed its target.
 func mark(missed bool) string {

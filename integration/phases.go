@@ -2,11 +2,13 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -31,7 +33,9 @@ type nodePhases map[string]time.Duration
 
 // told is what the nodes said after a take-over.
 type told struct {
-	phases map[string]nodePhases // by node: those that are not as they were before the fault
+	since  time.Duration         // on the history's clock: the fault, or when the take-over before this one was over
+	until  time.Duration         // when they said it
+	phases map[string]nodePhases // by node: those that are not as they were before
 	events []timedEvent
 }
 
@@ -45,28 +49,62 @@ type timedEvent struct {
 // reporting says whether what was measured is kept, and so whether the nodes are asked for more than the checks need.
 func reporting() bool { return os.Getenv("PGQUORUM_REPORT") == "1" }
 
-// notePhases asks the nodes for their phases: the first time before the fault, then once after it. A node that does not
-// answer has none.
+// notePhases asks the nodes for their phases: the first time before the fault, then after each take-over that clients
+// have noticed. A node that does not answer has none, and a run whose phases are not known is as good without.
 func (s *Stage) notePhases() {
-	s.Helper()
-	if !reporting() || s.after != nil || s.fault == 0 && s.before != nil {
+	switch {
+	case !reporting() || s.fault == 0 && s.before != nil:
+		return
+	case s.fault == 0:
+		s.before = s.askPhases(s.Ctx)
+		return
+	}
+	said := told{since: s.fault, phases: map[string]nodePhases{}}
+	if n := len(s.told); n > 0 {
+		said.since = s.told[n-1].until
+	}
+	if !tookOver(s.Load.History.Writes(), said.since) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.Ctx, toldTime)
+	defer cancel()
+	err := until(ctx, 20*time.Millisecond, func() (err error) {
+		if said.events, err = s.timedEvents(ctx); err != nil {
+			return err
+		}
+		if firstEvent(said.events, "promoted", s.Load.History.began.Add(said.since)) == nil {
+			return errors.New("no promotion among the events")
+		}
+		return nil
+	})
+	if err != nil {
+		s.Logf("no phases: %v", err)
 		return
 	}
 	all := s.askPhases(s.Ctx)
-	if s.fault == 0 {
-		s.before = all
-		return
-	}
-	s.after = &told{phases: map[string]nodePhases{}}
 	for node, p := range all {
 		if !maps.Equal(p, s.before[node]) {
-			s.after.phases[node] = p
+			said.phases[node] = p
 		}
 	}
-	var err error
-	if s.after.events, err = s.timedEvents(s.Ctx); err != nil {
-		s.Logf("no phases: %v", err) // the run itself is as good without
+	said.until = s.Load.History.Now()
+	s.told, s.before = append(s.told, said), all
+}
+
+// toldTime bounds the wait for the event of a promotion: clients may write before Raft has it.
+const toldTime = 3 * time.Second
+
+// tookOver says whether clients had commits of another node after a fault than before it.
+func tookOver(writes []Write, fault time.Duration) bool {
+	var before Write
+	for _, w := range writes {
+		if w.Acked && w.Via == direct && w.End <= fault && w.End >= before.End {
+			before = w
+		}
 	}
+	return slices.ContainsFunc(writes, func(w Write) bool {
+		return w.Acked && w.Via == direct && w.End > fault && w.Node != before.Node
+	})
 }
 
 var phaseLine = regexp.MustCompile(`(?m)^pgquorum_failover_seconds\{[^}]*phase="([a-z_]+)"[^}]*\} (\S+)$`)
@@ -88,31 +126,48 @@ func (c *Cluster) askPhases(ctx context.Context) map[string]nodePhases {
 	return all
 }
 
-func (c *Cluster) timedEvents(ctx context.Context) (events []timedEvent, err error) {
-	p, err := c.Primary(ctx)
-	if err != nil {
-		return nil, err
+// timedEvents are the events as the node has them that knows the most.
+func (c *Cluster) timedEvents(ctx context.Context) (most []timedEvent, err error) {
+	for _, h := range c.Nodes() {
+		var events []timedEvent
+		if c.read(ctx, h, "/events", &events) != nil {
+			continue // another one answers, or none, and then there are no events
+		}
+		if n := len(events); n > 0 && (len(most) == 0 || events[n-1].ID > most[len(most)-1].ID) {
+			most = events
+		}
 	}
-	if err := c.read(ctx, p, "/events", &events); err != nil {
-		return nil, err
-	}
-	for i, e := range events {
+	for i, e := range most {
 		if e.Text == "" {
 			continue
 		}
-		if events[i].Time, err = time.Parse(time.RFC3339Nano, e.Text); err != nil {
+		if most[i].Time, err = time.Parse(time.RFC3339Nano, e.Text); err != nil {
 			return nil, fmt.Errorf("event %d: %w", e.ID, err)
 		}
 	}
-	return events, nil
+	return most, nil
+}
+
+// longestTakeOver is the one whose outage is the run's: without the time that HAProxy adds, as that overlaps.
+func longestTakeOver(all []told, history *History) (longest Phases) {
+	total := func(p Phases) (sum float64) {
+		for _, seconds := range p {
+			sum += seconds
+		}
+		return sum - p[phaseHAProxy]
+	}
+	for _, said := range all {
+		if p := takeOverPhases(said, history); p != nil && (longest == nil || total(p) > total(longest)) {
+			longest = p
+		}
+	}
+	return longest
 }
 
 // takeOverPhases takes an outage apart: events say when, the nodes' phases how long before that. Nil where no other
 // node took over. What a node no longer knows, since its agent died with the fault, is part of the next phase.
-func takeOverPhases(said *told, history *History, fault time.Duration) Phases {
-	if said == nil || fault == 0 {
-		return nil
-	}
+func takeOverPhases(said told, history *History) Phases {
+	fault := said.since
 	on := func(e timedEvent) time.Duration { return e.Time.Sub(history.began) }
 	promoted := firstEvent(said.events, "promoted", history.began.Add(fault))
 	if promoted == nil {

@@ -33,7 +33,7 @@ type Stage struct {
 	fault time.Duration // on the history's clock; zero: none yet
 
 	before map[string]nodePhases // only when a report is written
-	after  *told
+	told   []told                // of the take-overs after the fault
 }
 
 // Run plays the scenario PGQUORUM_RUNS times and holds the median outages against the budgets if PGQUORUM_BUDGET=1.
@@ -88,14 +88,14 @@ func (s Scenario) once(t *testing.T, lab *Lab, report *Report, play func(*Stage)
 	stage.notePhases()
 	play(stage)
 	stage.must(stage.WaitConverged(ctx))
-	stage.notePhases()
 	stage.WaitWrites(load.History.Now())
 	end := stop()
+	stage.notePhases()
 	stage.check()
 	if stage.fault > 0 {
 		writes := load.History.Writes()
 		report.Add(Outage(writes, direct, stage.fault, end), Outage(writes, haproxy, stage.fault, end))
-		report.AddPhases(takeOverPhases(stage.after, load.History, stage.fault))
+		report.AddPhases(longestTakeOver(stage.told, load.History))
 	}
 }
 

@@ -122,9 +122,7 @@ func (p *Postgres) endReceiver(ctx context.Context, run postmaster) error {
 		return err
 	}
 	if startup == 0 {
-		if run.state == "ready" {
-			return nil // a primary, past recovery: nobody asks for receivers
-		}
+		// Past recovery it is a primary, promoted by hand since a holder does not promise: it must not go on as one.
 		return fmt.Errorf("no startup process: %w", errNotProven)
 	}
 	if p.lateReceiverLockedOut() {
@@ -148,9 +146,10 @@ func (p *Postgres) endReceiver(ctx context.Context, run postmaster) error {
 }
 
 // lateReceiverLockedOut says whether a receiver that is forked after the cut could not log in anywhere: the password was
-// in the passfile alone, and that is gone.
+// in the passfile alone (see serverEnv), and that is gone. It rests on the source asking for one, as every node of ours does
+// whose file has the password too.
 func (p *Postgres) lateReceiverLockedOut() bool {
-	return p.opt.Replication.Password != "" && os.Getenv("PGPASSWORD") == ""
+	return p.opt.Replication.Password != ""
 }
 
 // receivers gives the WAL receivers, the children that may become one, and the startup process.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -106,7 +107,7 @@ func (g *guardServer) launch(r StartRequest) error {
 	}
 	defer closeAll(files)
 	attr := syscall.ProcAttr{
-		Dir: g.opt.DataDir, Env: os.Environ(), Files: descriptors(files),
+		Dir: g.opt.DataDir, Env: serverEnv(os.Environ()), Files: descriptors(files),
 		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGQUIT}, // U5
 	}
 	argv := append([]string{filepath.Join(g.opt.BinDir, "postgres"), "-D", g.opt.DataDir}, r.Args...)
@@ -129,6 +130,14 @@ func (g *guardServer) launch(r StartRequest) error {
 		return err
 	}
 	return late
+}
+
+// serverEnv leaves out what would give a WAL receiver a password other than its passfile's (V2).
+func serverEnv(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains([]string{"PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE", "PGSYSCONFDIR"}, name)
+	})
 }
 
 // promote runs pg_ctl promote under a live lease (U2). It does not wait for the promotion, only for the order.

@@ -1,8 +1,6 @@
 package decide
 
 import (
-	"maps"
-	"slices"
 	"time"
 
 	"pgquorum/cluster"
@@ -94,16 +92,4 @@ func taking() *Observation {
 	o.TakeOver.Promises["n3"] = promised("n3", 4, pos(2, 1000))
 	o.Promised = 4
 	return o
-}
-
-// clone copies what a test case edits.
-func clone(o *Observation) *Observation {
-	c := *o
-	v := *o.View
-	v.Nodes, v.Forks, v.Rules = maps.Clone(v.Nodes), maps.Clone(v.Forks), slices.Clone(v.Rules)
-	c.View = &v
-	c.Peers = maps.Clone(o.Peers)
-	c.TakeOver.Statuses, c.TakeOver.Promises, c.TakeOver.Attests = maps.Clone(o.TakeOver.Statuses), maps.Clone(o.TakeOver.Promises), maps.Clone(o.TakeOver.Attests)
-	c.Retry, c.Failures = maps.Clone(o.Retry), maps.Clone(o.Failures)
-	return &c
 }

@@ -143,7 +143,7 @@ func Choose(o *Observation) Choice {
 
 // preferred is the operator's candidate if it is among the good ones, else the best.
 func preferred(o *Observation, above []cluster.NodeID) cluster.NodeID {
-	if o.Request != nil && slices.Contains(above, o.Request.Candidate) {
+	if o.Request != nil && slices.Contains(above, o.Request.Candidate) && !refused(o, o.Request.Candidate) {
 		return o.Request.Candidate
 	}
 	return above[0]

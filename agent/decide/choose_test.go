@@ -116,3 +116,14 @@ func TestC2Choose(t *testing.T) {
 		})
 	}
 }
+
+// K6: a wish does not outweigh a refusal. Otherwise leadership goes to and fro between a leader that sends it and a
+// candidate that has said it cannot, until the hops are used up, and nobody is primary meanwhile.
+func TestK6OperatorsCandidateHasRefused(t *testing.T) {
+	o := taking()
+	o.Request = &Request{SwitchoverRequest: cluster.SwitchoverRequest{Leader: "n1", Candidate: "n3"}}
+	o.View.Refusals = map[cluster.NodeID]cluster.Refusal{"n3": {Term: 4, Reason: "disk full"}}
+	if got := Choose(o); got.Node != "n2" {
+		t.Errorf("chosen %+v, want n2: n3 has refused the term", got)
+	}
+}

@@ -80,6 +80,7 @@ const (
 	ReasonResume           Reason = "the switchover did not come to pass: the same primary starts again"
 	ReasonCannotPromote    Reason = "promotion did not succeed"
 	ReasonHandedOver       Reason = "another node is taking over: this one starts when it knows where to stream from"
+	ReasonCannotVouch      Reason = "this node held the key and cannot vouch for its own postgres"
 	ReasonStopped          Reason = "postgres is not running"
 	ReasonSource           Reason = "source differs from the key's holder"
 	ReasonDiverged         Reason = "own WAL has left the history of the key's timeline"

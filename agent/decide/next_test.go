@@ -45,6 +45,17 @@ func TestHolder(t *testing.T) {
 		{"L5 a moment earlier", func(o *Observation) { o.Lease.End = o.Now.Add(100*time.Millisecond + 1) }, None, ""},
 		{"L2 lease of an older term", func(o *Observation) { o.Lease.Term = 2 }, Fence, ReasonLeaseLost},
 		{"key names another", func(o *Observation) { o.View.Key.Holder = "n2" }, Fence, ReasonNotHolder},
+		{"L2 K1 leadership came back to the holder", func(o *Observation) { o.Barrier = false }, Barrier, ReasonNewLeader},
+		{"G1 an absurd promise", func(o *Observation) {
+			p := o.Peers["n3"]
+			p.Status.Promised = 1 << 60
+			o.Peers["n3"] = p
+		}, None, ""},
+		{"S2 unsettled and unable, another standby streams", func(o *Observation) {
+			o.View.Rules = append(o.View.Rules, o.View.Rules[0])
+			o.View.Rules[1].Standbys = []cluster.Member{member("n2")}
+			o.Local.Postgres.Replication = o.Local.Postgres.Replication[1:]
+		}, ChangeRule, ReasonRuleDiffers},
 		{"agent came back, FSM behind the guard's lease", func(o *Observation) { o.Lease.Term = 4; o.Raft.State = cluster.RaftFollower; o.Barrier = false }, None, ""},
 		{"F2 wrong timeline", editLocal(func(p *cluster.PostgresStatus) { p.Timeline = 5 }), Fence, ReasonWrongTimeline},
 		{"G1 a peer promised a higher term", func(o *Observation) {
@@ -152,6 +163,12 @@ func TestTakeOver(t *testing.T) {
 			p.Fenced = false
 			o.TakeOver.Promises["n1"] = p
 		}, Wait, ReasonLeaseNotOver},
+		{"K5 a holder that cannot promise", func(o *Observation) {
+			o.View.Key.Holder, o.View.Key.Member = "n2", member("n2")
+			o.TakeOver.BarrierAt, o.TakeOver.Began = 0, testNow.Add(-time.Minute)
+			o.Local.Postgres.State, o.Local.Postgres.Role = cluster.PostgresHung, cluster.RoleNone
+			delete(o.TakeOver.Promises, "n2")
+		}, Transfer, ReasonCannotVouch},
 		{"L8 extended lease", func(o *Observation) { o.View.Extension = &cluster.Extension{Holder: "n1", Term: 3} }, Wait, ReasonLeaseNotOver},
 		{"B3 paused", func(o *Observation) { o.View.Pause = &cluster.Pause{Holder: "n1", Term: 3} }, Wait, ReasonLeaseNotOver},
 		{"K6 a better candidate", func(o *Observation) { o.TakeOver.Promises["n3"] = promised("n3", 4, pos(2, 1001)) }, Transfer, ReasonBetterCandidate},
@@ -253,6 +270,9 @@ func TestStandby(t *testing.T) {
 			o.Local.Postgres = cluster.PostgresStatus{Data: cluster.DataRewinding, State: cluster.PostgresStopped}
 			o.View.Rules[0].Standbys = []cluster.Member{member("n2")}
 		}, Rewind, ReasonRewindBroken},
+		{"V5 seeded by hand, its former life in a rule", editLocal(func(p *cluster.PostgresStatus) {
+			*p = cluster.PostgresStatus{Data: cluster.DataUnclaimed, State: cluster.PostgresStopped}
+		}), Wait, ReasonInRule},
 		{"foreign data", func(o *Observation) {
 			o.Refused = "other system identifier"
 			o.Local.Postgres = cluster.PostgresStatus{Data: cluster.DataForeign, State: cluster.PostgresStopped}

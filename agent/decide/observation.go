@@ -69,7 +69,8 @@ type Request struct {
 // but promises, which are bound to Term alone (K6).
 type TakeOver struct {
 	RaftTerm   uint64
-	Term       cluster.Term // T+1
+	Term       cluster.Term    // T+1
+	Began      cluster.Instant // when this node began to gather
 	BarrierAt  cluster.Instant
 	Statuses   map[cluster.NodeID]cluster.NodeStatus // answers of this Raft term
 	Silent     map[cluster.NodeID]string             // asked, no answer: why

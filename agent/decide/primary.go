@@ -38,7 +38,7 @@ func primary(o *Observation) (Decision, bool) {
 		return Decision{Action: Fence, Reason: ReasonWrongTimeline, Term: k.Term,
 			Detail: fmt.Sprintf("on timeline %d, allotted %d", o.Local.Postgres.Timeline, k.Timeline)}, true
 	}
-	if higher := higherPromise(o); higher > k.Term && o.leads() { // G1
+	if higher := higherPromise(o); higher == k.Term+1 && o.leads() { // G1; a legitimate promise is for no later term
 		return acquireInPlace(o, higher), true
 	}
 	if o.Request != nil && (o.Request.Leader == o.Self || o.Request.Leaving) && o.leads() {
@@ -171,6 +171,6 @@ func acquireInPlace(o *Observation, promised cluster.Term) Decision {
 		Detail: fmt.Sprintf("term %d was promised", promised),
 		Acquire: cluster.AcquireLeader{
 			Node: o.Self, ExpectTerm: k.Term, RulesVersion: o.View.RulesVersion, Member: k.Member, InPlace: true,
-			Parent: k.Timeline, Lease: o.Lease0, Standbys: cur.Standbys, K: cur.K, Mode: cur.Mode,
+			Parent: k.Timeline, Lease: k.Lease, Standbys: cur.Standbys, K: cur.K, Mode: cur.Mode,
 		}}
 }

@@ -30,6 +30,9 @@ func standby(o *Observation) (Decision, bool) {
 	case cluster.DataRewinding:
 		return rewindAgain(o)
 	case cluster.DataUnclaimed:
+		if inRule(o, o.View.Nodes[o.Self]) {
+			return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node's former data out of the rules first"}, true
+		}
 		return Decision{Action: ClaimData, Reason: ReasonNotRegistered}, true
 	case cluster.DataOurs:
 		return withData(o)
@@ -185,7 +188,8 @@ func inRule(o *Observation, n cluster.Node) bool {
 func WantsOut(o *Observation) cluster.Incarnation {
 	n := o.View.Nodes[o.Self]
 	d, _ := standby(o)
-	if d.Reason == ReasonInRule || o.Request != nil && o.Request.Leaving && o.View.Key.Holder != o.Self {
+	replaced := n.Incarnation != o.Local.Postgres.Incarnation && inRule(o, n) && o.View.Key.Holder != o.Self
+	if replaced || d.Reason == ReasonInRule || o.Request != nil && o.Request.Leaving && o.View.Key.Holder != o.Self {
 		return n.Incarnation
 	}
 	return ""

@@ -166,7 +166,8 @@ func Unable(o *Observation) bool {
 }
 
 // rules are the holder's duties towards the sync rules: one change at a time, the older ones settled first (G3), but
-// that k may be lowered (S5) when the newest rule cannot be settled for want of standbys.
+// that a rule which cannot be settled for want of standbys may be followed by the wanted one: k lowered (S5), a member
+// that streams added, one that asks to leave taken out. A further rule only adds to what a candidate must satisfy.
 func rules(o *Observation) (Decision, bool) {
 	cur, ok := o.View.Current()
 	if !ok || !o.leads() {
@@ -176,13 +177,16 @@ func rules(o *Observation) (Decision, bool) {
 	differs := cur.K != want.K || cur.Mode != want.Mode || !slices.Equal(cur.Standbys, want.Standbys)
 	settled := len(o.View.Rules) == 1 && o.RuleProven
 	switch {
-	case differs && (settled || want.K < cur.K):
+	case differs && (settled || want.K < cur.K || Unable(o)) && len(o.View.Rules) < MaxRules:
 		return Decision{Action: ChangeRule, Reason: ReasonRuleDiffers, Rule: want}, true
 	case !settled && o.retryAfter(SettleRule).IsZero():
 		return Decision{Action: SettleRule, Reason: ReasonRuleUnsettled}, true
 	}
 	return Decision{}, false
 }
+
+// MaxRules bounds the unsettled rules that changes, other than acquisitions, may pile up.
+const MaxRules = 16
 
 // AcquireRule is the rule that an acquisition by candidate adds (K7). If the promised members that can follow it without
 // a rewind reach k_full, it names all data nodes, as StandbyList does: that list is in force already, and a member that

@@ -13,14 +13,17 @@ const MaxHandbacks = 2
 // takeOver is section 5 of the protocol, step by step, for a Raft leader that is not covered by a live lease. Each call
 // looks at what has been gathered and names the next step, so that any step can be tried again.
 func takeOver(o *Observation) (Decision, bool) {
-	if o.Raft.State != cluster.RaftLeader || o.holds() || o.acquiring() {
+	if o.Raft.State != cluster.RaftLeader {
+		return Decision{}, false
+	}
+	if !o.Barrier { // K1; for a holder to which leadership came back L2 asks the same: its lease is not renewed before
+		return Decision{Action: Barrier, Reason: ReasonNewLeader}, true
+	}
+	if o.holds() || o.acquiring() {
 		return Decision{}, false
 	}
 	if o.Job.Action == HandOver || o.Job.Action == Switchover {
 		return Decision{Action: Wait, Reason: ReasonJob, Detail: string(o.Job.Action)}, true // the key is about to be released
-	}
-	if !o.Barrier { // K1
-		return Decision{Action: Barrier, Reason: ReasonNewLeader}, true
 	}
 	if chosen(o) { // K6: what the former leader gathered is enough
 		return acquire(o), true
@@ -40,6 +43,9 @@ func takeOver(o *Observation) (Decision, bool) {
 	}
 	if o.TakeOver.PromisedAt.IsZero() { // K4
 		return Decision{Action: AskPromises, Reason: ReasonPromises, Term: o.TakeOver.Term}, true
+	}
+	if heir := heir(o); heir != "" {
+		return Decision{Action: Transfer, Reason: ReasonCannotVouch, Node: heir, Term: o.TakeOver.Term}, true
 	}
 	if !leaseOver(o) { // K5
 		return again(o, Decision{Action: Wait, Reason: ReasonLeaseNotOver,
@@ -70,6 +76,25 @@ func handBack(o *Observation) (Decision, bool) {
 
 // transferTime is what a transfer of leadership and the first answers under it may take: two heartbeat intervals.
 func transferTime(o *Observation) time.Duration { return o.Heartbeat / 5 }
+
+// heir names a voter that promised, when this node is the holder itself, has lost its lease, and cannot promise (its guard
+// cannot reap, or its disk hangs): as a leader it would never see its own lease end, another will.
+func heir(o *Observation) cluster.NodeID {
+	k := o.View.Key
+	_, own := o.TakeOver.Promises[o.Self]
+	if k.Holder != o.Self || k.Released || own || o.TakeOver.Began.IsZero() || o.Now.Sub(o.TakeOver.Began) < k.Lease.Wait()+heirAfter {
+		return ""
+	}
+	for _, n := range o.View.Names() {
+		if _, promised := o.TakeOver.Promises[n]; promised && n != o.Self && Ineligible(o, n) == "" {
+			return n
+		}
+	}
+	return ""
+}
+
+// heirAfter is how much longer than W a former holder tries to promise itself before it gives leadership away.
+const heirAfter = 2 * time.Second
 
 // leaseOver is K5: released, fenced, attested, or waited for. The extended lease (L8) and the open lease of a pause
 // (B3) are never over by themselves.

@@ -46,6 +46,8 @@ var mutants = []mutant{
 		"case o.holds() && term > o.View.Key.Term:", "case o.holds() && term < o.View.Key.Term:", "./agent/decide", "^TestK4MayPromise$"},
 	{"refused-comes-first", "K6", "agent/decide/candidate.go",
 		"return before(refused(o, b))", "return before(refused(o, a))", "./agent/decide", "^TestC2Choose$"},
+	{"inherited-promises-not-checked", "K6", "agent/decide/takeover.go",
+		"if missing != \"\" { // B5", "if missing == \"never\" {", "./agent/decide", "^TestK6ChosenNeedsEveryRule$"},
 	{"acquire-no-compare-on-term", "K7", "raftfsm/apply_key.go",
 		"case c.ExpectTerm != k.Term:", "case c.ExpectTerm > k.Term:", "./raftfsm", "^TestK7AcquireLeader$"},
 	{"acquire-no-compare-on-rules", "K7", "raftfsm/apply_key.go",
@@ -73,6 +75,9 @@ var mutants = []mutant{
 	{"clone-while-it-counts", "V5", "agent/decide/standby.go",
 		"func noData(o *Observation) (Decision, bool) {\n\tif inRule(", "func noData(o *Observation) (Decision, bool) {\n\tif false && inRule(",
 		"./agent/decide", "^TestInvariantsOfBrokenData$/^absent$"},
+	{"rewind-while-it-counts", "V5", "agent/decide/standby.go",
+		"func rewindAgain(o *Observation) (Decision, bool) {\n\tif inRule(", "func rewindAgain(o *Observation) (Decision, bool) {\n\tif false && inRule(",
+		"./agent/decide", "^TestInvariantsOfBrokenData$/^rewinding$"},
 
 	// Candidate.
 	{"no-promises-needed", "C1", "agent/decide/candidate.go",
@@ -108,6 +113,10 @@ var mutants = []mutant{
 		"return o.Now.Sub(since) >= GateFor", "return o.Now.Sub(since) >= 0", "./agent/decide", "^TestS4GateOpen$"},
 	{"strict-lowers-k", "S5", "agent/decide/syncrule.go",
 		"if o.View.Config.SynchronousModeStrict || k == 0 {", "if k == 0 {", "./agent/decide", "^(TestS5Lowered|TestS5Property)$"},
+	{"leaving-lowers-k", "S5", "agent/decide/syncrule.go",
+		"if len(s) < k { // only S5 lowers k", "if len(s) < k-9 { // only S5 lowers k", "./agent/decide", "^TestS5LeavingNeverLowersBelowTheFloor$"},
+	{"primarys-tag-lowers-k-full", "S1", "agent/decide/syncrule.go",
+		"return m.Node == primary })", "return m.Node == primary || o.View.Nodes[primary].Tags.NoSync })", "./agent/decide", "^TestS1NoSyncPrimaryKeepsItsStandby$"},
 	{"silent-standby-streams", "S8", "agent/decide/syncrule.go",
 		" && w.ReplyAge <= ReplyLimit", "", "./agent/decide", "^TestS1WantedRule$"},
 
