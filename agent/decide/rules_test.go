@@ -47,7 +47,7 @@ func TestS2OrderOfRules(t *testing.T) {
 		{"the mode changes", func(o *Observation) { o.View.Config.SynchronousMode = cluster.SyncOn }, ChangeRule, "on 1 of n2"},
 		{"settling failed just now", func(o *Observation) { older(o); o.Retry[SettleRule] = o.Now + 1 }, None, ""},
 		{"L2 not Raft leader", func(o *Observation) { newcomer(o); o.Raft.State, o.Barrier = cluster.RaftFollower, false }, None, ""},
-		{"K1 no Barrier", func(o *Observation) { newcomer(o); o.Barrier = false }, Barrier, ReasonNewLeader},
+		{"K1 no Barrier", func(o *Observation) { newcomer(o); o.Barrier = false }, Barrier, ""},
 		{"F2 another timeline comes first", func(o *Observation) { newcomer(o); o.Local.Postgres.Timeline = 9 }, Fence, ""},
 		{"G1 a higher promise comes first", func(o *Observation) { newcomer(o); o.Promised = 4 }, Acquire, ""},
 	} {
