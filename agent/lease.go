@@ -54,7 +54,7 @@ func (k *keeper) run(ctx context.Context) {
 		case <-timer.C:
 		}
 		k.renew(ctx)
-		timer.Reset(k.untilFence())
+		timer.Reset(k.untilNext())
 	}
 }
 
@@ -169,6 +169,17 @@ func (k *keeper) finish(term cluster.Term, why string) {
 	k.end(term)
 	k.log.Info("lease ended", "term", term, "reason", why)
 	k.wake()
+}
+
+// untilNext is the pause until renew is due without an answer: the fence point, and for a single voter, to whom nobody
+// answers, an eighth of the lease.
+func (k *keeper) untilNext() time.Duration {
+	pause := k.untilFence()
+	_, state := k.current()
+	if s := k.raft.Status(); state != decide.LeaseNone && len(s.Voters) == 1 && s.Voters[0] == k.self {
+		pause = min(pause, k.raft.View().Key.Lease.TTL/8)
+	}
+	return max(pause, time.Millisecond)
 }
 
 // untilFence is the time until the fence point, an hour when there is none.

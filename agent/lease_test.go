@@ -20,11 +20,14 @@ type fakeRaft struct {
 	barrier uint64
 	newest  cluster.Instant // q-th largest send time
 	answers bool
+	voters  []cluster.NodeID
 }
 
-func (f *fakeRaft) View() *cluster.View        { v := f.view; return &v }
-func (f *fakeRaft) Status() cluster.RaftStatus { return cluster.RaftStatus{Term: f.term} }
-func (f *fakeRaft) BarrierTerm() uint64        { return f.barrier }
+func (f *fakeRaft) View() *cluster.View { v := f.view; return &v }
+func (f *fakeRaft) Status() cluster.RaftStatus {
+	return cluster.RaftStatus{Term: f.term, Voters: f.voters}
+}
+func (f *fakeRaft) BarrierTerm() uint64 { return f.barrier }
 func (f *fakeRaft) LeaseEnd(ttl time.Duration) (uint64, cluster.Instant, bool) {
 	return f.term, f.newest.Add(ttl), f.answers
 }
@@ -192,4 +195,18 @@ func TestKeeperContinuesAGuardsLease(t *testing.T) {
 	b.raft.answers = false
 	b.pass(701*time.Millisecond, false)
 	b.want(t, decide.LeaseNone)
+}
+
+// A single voter, to whom nobody answers, renews by itself well before its fence point.
+func TestKeeperOfASingleVoter(t *testing.T) {
+	b := newBench()
+	b.raft.voters = []cluster.NodeID{"n1"}
+	if got := b.untilNext(); got < time.Minute {
+		t.Errorf("without a lease it would look again in %v", got)
+	}
+	b.acquired(3, 7)
+	b.pass(10*time.Millisecond, true)
+	if got := b.untilNext(); got > 200*time.Millisecond {
+		t.Errorf("it would look again in %v, its lease has 700 ms", got)
+	}
 }

@@ -67,9 +67,9 @@ const (
 	trailingLogs      = 4096
 	keptSnapshots     = 2
 
-	// commitTimeout: an idle leader tells followers its commit index each 1 to 2 times this. Raft's own default, 50 ms,
-	// would let standbys learn of a new primary up to 100 ms late; LEASE.md has what it costs.
-	commitTimeout = 20 * time.Millisecond
+	// commitTimeout: an idle leader tells followers its commit index each 1 to 2 times this. Nothing waits for it: a
+	// follower that must know is told on the peer channel, and a new leader makes its Barrier. LEASE.md has what it costs.
+	commitTimeout = 100 * time.Millisecond
 )
 
 // Open starts Raft on DataDir/raft, listens, and bootstraps the initial members if the store is empty. It does not wait
