@@ -25,16 +25,27 @@ func (a *Agent) handOver(ctx context.Context, o *decide.Observation, d decide.De
 	return err
 }
 
-// release fences term t and gives the key back (U4: proposed only after the guard's fenced answer).
+// release fences term t and gives the key back (U4: proposed only after the guard's fenced answer). Beside it, the
+// promises of the next term are asked for.
 func (a *Agent) release(ctx context.Context, t cluster.Term, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, applyLimit)
 	defer cancel()
 	a.keeper.end(t) // before the guard refuses it
+	asked := make(chan struct{})
+	go func() { // K4 needs neither fence nor release, and the standbys have nobody left to stream from
+		defer close(asked)
+		o := a.observe()
+		if err := a.askPromises(ctx, o, decide.Decision{Action: decide.AskPromises, Term: t + 1}); err != nil {
+			a.log.InfoContext(ctx, "promises not asked ahead; the take-over asks again", "reason", err)
+		}
+	}()
 	if err := a.opt.Guard.Fence(ctx, t); err != nil {
+		<-asked
 		return err
 	}
-	a.markPhase("released", a.opt.Clock())
 	_, err := a.raft.Apply(ctx, cluster.ReleaseLeader{Node: a.opt.Self, Term: t, Reason: reason, Time: now()})
+	a.markPhase("released", a.opt.Clock())
+	<-asked
 	return err
 }
 

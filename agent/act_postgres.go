@@ -105,7 +105,6 @@ func (a *Agent) promote(ctx context.Context, o *decide.Observation, d decide.Dec
 	}
 	a.markPhase("promoted", a.opt.Clock())
 	a.event(ctx, "promoted", d.Term, fmt.Sprintf("timeline %d from %d", o.View.Key.Timeline, o.View.Forks[o.View.Key.Timeline].Parent))
-	go a.afterPromotion(context.WithoutCancel(ctx), d.Term)
 	return nil
 }
 
@@ -137,7 +136,7 @@ func (a *Agent) prepare(ctx context.Context, l SyncList, start string, unless fu
 
 func always() bool { return true }
 
-// afterPromotion checkpoints, so that a later pg_rewind against this node sees the new timeline in its control file.
+// afterPromotion checkpoints once the new primary's rule is settled and writes flow again, so that a later pg_rewind against this node sees the new timeline in its control file.
 func (a *Agent) afterPromotion(ctx context.Context, t cluster.Term) {
 	ctx, cancel := context.WithTimeout(ctx, checkpointLimit)
 	defer cancel()

@@ -46,7 +46,12 @@ func (a *Agent) settleRule(ctx context.Context, o *decide.Observation, _ decide.
 	}
 	a.mu.Lock()
 	a.proven = provenRule{rule.ID, o.Local.Postgres.StartTime}
+	first := a.checkpointed < rule.Term && o.View.Forks[rule.Timeline].Term == rule.Term
+	a.checkpointed = max(a.checkpointed, rule.Term)
 	a.mu.Unlock()
+	if first {
+		go a.afterPromotion(context.WithoutCancel(ctx), rule.Term)
+	}
 	a.markPhase("settled", a.opt.Clock())
 	return nil
 }

@@ -100,12 +100,13 @@ func (a *Agent) askPromises(ctx context.Context, o *decide.Observation, d decide
 	round, over := context.WithTimeout(ctx, a.peers.deadline())
 	defer over()
 	q := promiseRequest{Term: d.Term, RaftTerm: o.Raft.Term, From: a.opt.Self}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		p, err := a.promise(ctx, q)
+	own := make(chan struct{})
+	go func() {
+		defer close(own)
+		p, err := a.promise(context.WithoutCancel(ctx), q)
 		a.enter(o.Raft.Term, a.opt.Self, p, err)
-	})
-	wg.Go(func() { a.attestSelf(round, o) })
+	}()
+	a.attestSelf(round, o)
 	a.peers.all(func(n cluster.NodeID) {
 		if _, silent := o.TakeOver.Silent[n]; silent && o.TakeOver.PromisedAt.IsZero() {
 			a.enter(o.Raft.Term, n, cluster.Promise{}, fmt.Errorf("it did not answer"))
@@ -114,7 +115,13 @@ func (a *Agent) askPromises(ctx context.Context, o *decide.Observation, d decide
 		}
 		a.askNode(round, o, n, q)
 	})
-	wg.Wait()
+	if c := decide.Choose(a.observe()); c.Node != "" && c.Node != a.opt.Self && c.CatchUp == "" {
+		return ctx.Err() // another is good enough: this node's own WAL need not be read first
+	}
+	select {
+	case <-own:
+	case <-ctx.Done():
+	}
 	return ctx.Err()
 }
 

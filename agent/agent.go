@@ -47,25 +47,26 @@ type Agent struct {
 
 	lists sync.Mutex // held while a standby's list is written, so that upkeep does not overtake a promotion (S3)
 
-	mu        sync.Mutex // guards what follows
-	ledger    decide.TakeOver
-	request   *pendingSwitchover
-	inherited *decide.Request // came with leadership: the candidate that was asked for
-	retry     map[decide.Action]cluster.Instant
-	failures  map[decide.Action]int
-	lacking   cluster.Instant // decide.Observation.StandbyLackingSince
-	stopped   cluster.Instant // decide.Observation.StoppedSince
-	resuming  bool            // decide.Observation.Resume
-	proven    provenRule
-	prepared  preparedList
-	gate      gate
-	phases    phases
-	wantsOut  cluster.Incarnation
-	phase     string
-	jobText   string // progress of the running job
-	stopping  bool
-	hiding    bool            // /primary is 503: the primary is on its way out
-	said      decide.Decision // the last one logged
+	mu           sync.Mutex // guards what follows
+	ledger       decide.TakeOver
+	request      *pendingSwitchover
+	inherited    *decide.Request // came with leadership: the candidate that was asked for
+	retry        map[decide.Action]cluster.Instant
+	failures     map[decide.Action]int
+	lacking      cluster.Instant // decide.Observation.StandbyLackingSince
+	stopped      cluster.Instant // decide.Observation.StoppedSince
+	resuming     bool            // decide.Observation.Resume
+	proven       provenRule
+	prepared     preparedList
+	checkpointed cluster.Term // the last term whose promotion was followed by a checkpoint
+	gate         gate
+	phases       phases
+	wantsOut     cluster.Incarnation
+	phase        string
+	jobText      string // progress of the running job
+	stopping     bool
+	hiding       bool            // /primary is 503: the primary is on its way out
+	said         decide.Decision // the last one logged
 }
 
 // provenRule says which rule's list is known to be in force in which run of Postgres (S3).

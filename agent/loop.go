@@ -128,7 +128,9 @@ func (a *Agent) listenToGuard(ctx context.Context) {
 			return
 		case e := <-a.opt.Guard.Events():
 			a.log.InfoContext(ctx, "guard event", "kind", e.Kind, "detail", e.Detail)
-			a.markPhase("noticed", e.At)
+			if e.Kind != GuardExited {
+				a.markPhase("noticed", e.At)
+			}
 			if e.Kind == GuardGone {
 				a.reviveGuard(ctx)
 			}

@@ -48,7 +48,8 @@ type GuardEventKind string
 
 // The guard's events.
 const (
-	GuardExited GuardEventKind = "exited" // the postmaster ended, without an order
+	GuardDied   GuardEventKind = "died"   // the postmaster ended, without an order; its backends are being ended
+	GuardExited GuardEventKind = "exited" // and all of it is gone
 	GuardFenced GuardEventKind = "fenced" // the lease ran out
 	GuardGone   GuardEventKind = "gone"   // the guard itself is dead
 )

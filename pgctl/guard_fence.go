@@ -15,13 +15,15 @@ import (
 // orderBudget is how long a fence by order waits after SIGQUIT, at most.
 const orderBudget = 100 * time.Millisecond
 
-// fencing is one fence on its way. Its fields are fixed from the start.
+// fencing is one fence on its way. Its fields but written are fixed from the start.
 type fencing struct {
 	term   cluster.Term
 	began  cluster.Instant
 	killAt cluster.Instant // SIGKILL to everything
 	timed  bool            // the lease ran out; otherwise ordered
 	done   chan struct{}   // closed when all is reaped and written, or could not be written
+
+	written bool // both are durable; valid once done is closed
 }
 
 // setLease arms the fence, or moves it (U2). L2: a term that was fenced never lives again.
@@ -191,6 +193,12 @@ func (g *guardServer) fence(t cluster.Term) error {
 	g.mu.Unlock()
 	if f != nil {
 		<-f.done
+		g.mu.Lock()
+		written := f.written && f.term >= t && g.marked >= t && !g.mayBePrimary()
+		g.mu.Unlock()
+		if written {
+			return nil
+		}
 	}
 	if err := g.writeFence(t); err != nil {
 		return fmt.Errorf("%w: term %d: %w", ErrNotFenced, t, err)
@@ -211,6 +219,7 @@ func (g *guardServer) finish(f *fencing) {
 		err = g.writeFence(f.term)
 	}
 	g.mu.Lock()
+	f.written = err == nil
 	g.fencing = nil
 	g.notify()
 	g.mu.Unlock()

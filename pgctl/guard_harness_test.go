@@ -383,6 +383,9 @@ func (b *box) event(kind EventKind) GuardEvent {
 	b.t.Helper()
 	select {
 	case e := <-b.g.Events():
+		if e.Kind == EventDied && kind != EventDied {
+			return b.event(kind) // it comes ahead of exited
+		}
 		if e.Kind != kind {
 			b.t.Fatalf("event %+v, want %s", e, kind)
 		}

@@ -159,6 +159,11 @@ func (g *guardServer) took(pid int, ws syscall.WaitStatus) {
 			e.Term = g.lease.Term
 		}
 		go g.clear(pm, e)
+		if g.fencing == nil && pm.orderedBy == nil {
+			died := e
+			died.Kind = EventDied
+			go g.push(died)
+		}
 		return
 	}
 	if g.spawns > 0 {

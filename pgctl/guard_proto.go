@@ -41,6 +41,7 @@ type EventKind string
 
 // The events.
 const (
+	EventDied   EventKind = "died"   // the postmaster ended without an order; what remains of it is being ended
 	EventExited EventKind = "exited" // the postmaster ended without an order of this session, and all of it was reaped
 	EventFenced EventKind = "fenced" // the lease ran out: everything was ended and reaped
 	EventGone   EventKind = "gone"   // the connection to the guard was lost; made by the client
