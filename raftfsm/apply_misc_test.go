@@ -36,7 +36,7 @@ func TestL7SetConfig(t *testing.T) {
 		{name: "L4 a lease so long that W overflows", cmd: configOf(func(c *cluster.Dynamic) {
 			c.HeartbeatTimeout = 3 * time.Hour
 			c.Lease = cluster.DefaultLease(c.HeartbeatTimeout)
-		}), refused: "lease of ttl 2h24m0s"},
+		}), refused: "lease_ttl 2h24m0s must not exceed 1h0m0s"},
 	})
 }
 
