@@ -150,13 +150,18 @@ func (c *Cluster) directDSN(i int) string {
 
 func (c *Cluster) haproxyDSN() string { return dsn("app", "", c.LB.Addr, writePort) }
 
-// connect opens one connection from a namespace. The timeout is for each host of the list.
+// connect opens one connection from a namespace, for the harness's own work: a busy machine may take its time.
 func connect(ctx context.Context, from *Namespace, dsn string) (*pgx.Conn, error) {
+	return connectWithin(ctx, from, dsn, patience*5)
+}
+
+// connectWithin opens one connection from a namespace. The timeout is for each host of the list.
+func connectWithin(ctx context.Context, from *Namespace, dsn string, timeout time.Duration) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
 	}
-	config.ConnectTimeout = connectTimeout
+	config.ConnectTimeout = timeout
 	config.DialFunc = from.Dial
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip, nothing kept on the server
 	return pgx.ConnectConfig(ctx, config)
@@ -218,7 +223,7 @@ func (l *Load) swap(register int, dsn string) {
 // connected calls step on a connection, paced, until the load is stopped; after a failed step it takes a new one.
 func (l *Load) connected(from *Namespace, dsn string, again time.Duration, step func(*pgx.Conn) bool) {
 	for l.ctx.Err() == nil {
-		conn, err := connect(l.ctx, from, dsn)
+		conn, err := connectWithin(l.ctx, from, dsn, connectTimeout)
 		if err != nil {
 			l.pause(again)
 			continue
