@@ -47,8 +47,8 @@ race: ## the same under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -timeout 30m ./...
 
 .PHONY: sim
-sim: ## the simulation; ARGS are passed on to its test binary, such as ARGS='-seed 42'
-	go test -count=1 -timeout 60m ./agent/sim/... $(if $(ARGS),-args $(ARGS))
+sim: ## the random tests of the rules and the state machine, 20 times the usual draws; ARGS='-rapid.seed=42' replays one
+	go test -count=1 -timeout 30m ./agent/decide ./raftfsm -run 'Property|SecondModel|mIsNoHigher' -args -rapid.checks=2000 $(ARGS)
 
 .PHONY: needs
 needs: ## say what this machine lacks for the integration tests, and fail if anything
