@@ -69,7 +69,11 @@ func TestKilledDuringFailover(t *testing.T) {
 func TestKilledDuringRewind(t *testing.T) {
 	Scenario{}.Run(t, built(t), func(s *Stage) {
 		old := s.MustPrimary()
-		s.Fault(old.Crash)
+		s.Load.WriteInside(old)
+		s.Within(settleTime, func() error { return s.ackedInside(old) })
+		s.Fault(func() error { return s.Net.Cut(old.Name) })
+		s.For(300 * time.Millisecond) // a client inside writes WAL that nobody confirms: this is what must be rewound
+		s.must(old.Crash())
 		s.NewPrimary(old)
 		events := s.LastEvent()
 		s.must(old.Boot())
