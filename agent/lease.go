@@ -84,7 +84,7 @@ func (k *keeper) end(term cluster.Term) {
 	}
 }
 
-// now gives the lease and its state.
+// current gives the lease and its state.
 func (k *keeper) current() (cluster.Lease, decide.LeaseState) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -17,7 +17,7 @@ func (a *Agent) publish(o *decide.Observation) {
 		s.KFull = decide.FullFor(o, o.View.Key.Holder)
 	}
 	a.mu.Lock()
-	s.Shutdown = a.stopping && a.hiding || a.hiding
+	s.Shutdown = a.hiding
 	s.Phase = a.phase
 	if a.jobText != "" && o.Job.Action != "" {
 		s.Phase += ": " + a.jobText

@@ -49,7 +49,7 @@ func (a *Agent) CheckSwitchover(ctx context.Context, q cluster.SwitchoverRequest
 
 // switchoverHere carries a switchover out on the holder.
 func (a *Agent) switchoverHere(ctx context.Context, q cluster.SwitchoverRequest) cluster.ActionResult {
-	a.peers.all(func(n cluster.NodeID) { a.peers.look(ctx, n, statusFresh) }) //nolint:errcheck // what is missing shows in the check
+	a.peers.all(func(n cluster.NodeID) { a.peers.look(ctx, n, statusFresh) }) // what is missing shows in the check
 	a.watch.refresh(ctx)
 	o := a.observe()
 	o.Request = &decide.Request{SwitchoverRequest: q}
