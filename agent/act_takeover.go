@@ -100,9 +100,12 @@ func (a *Agent) askPromises(ctx context.Context, o *decide.Observation, d decide
 	round, over := context.WithTimeout(ctx, a.peers.deadline())
 	defer over()
 	q := promiseRequest{Term: d.Term, RaftTerm: o.Raft.Term, From: a.opt.Self}
-	own := make(chan struct{})
+	own, others := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(own)
+		if o.Local.Postgres.State == cluster.PostgresStopped && a.goodWithout(round, others) {
+			return
+		}
 		p, err := a.promise(context.WithoutCancel(ctx), q)
 		a.enter(o.Raft.Term, a.opt.Self, p, err)
 	}()
@@ -115,7 +118,8 @@ func (a *Agent) askPromises(ctx context.Context, o *decide.Observation, d decide
 		}
 		a.askNode(round, o, n, q)
 	})
-	if c := decide.Choose(a.observe()); c.Node != "" && c.Node != a.opt.Self && c.CatchUp == "" {
+	close(others)
+	if a.otherChosen() {
 		return ctx.Err() // another is good enough: this node's own WAL need not be read first
 	}
 	select {
@@ -123,6 +127,26 @@ func (a *Agent) askPromises(ctx context.Context, o *decide.Observation, d decide
 	case <-ctx.Done():
 	}
 	return ctx.Err()
+}
+
+// otherChosen says whether another node can be promoted as things stand.
+func (a *Agent) otherChosen() bool {
+	c := decide.Choose(a.observe())
+	return c.Node != "" && c.Node != a.opt.Self && c.CatchUp == ""
+}
+
+// goodWithout lets the others answer first, for a moment: the position of a stopped Postgres is read from its WAL, and
+// that work would only be in the way of a standby that is ready. It says whether one is.
+func (a *Agent) goodWithout(ctx context.Context, others <-chan struct{}) bool {
+	head := time.NewTimer(a.opt.Heartbeat / 20)
+	defer head.Stop()
+	select {
+	case <-others:
+		return a.otherChosen()
+	case <-head.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // askNode asks one node for its promise, and for status and attest where they are missing.

@@ -59,6 +59,21 @@ func (h *History) Writes() []Write {
 	return slices.Clone(h.writes)
 }
 
+// Acked says whether a client of a way has had a write acknowledged that was begun at or after a moment.
+func (h *History) Acked(via string, since time.Duration) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, w := range slices.Backward(h.writes) {
+		if w.End < since {
+			return false // answers come in their order, and none comes before its question
+		}
+		if w.Acked && w.Via == via && w.Start >= since {
+			return true
+		}
+	}
+	return false
+}
+
 // Swaps is a copy of all swaps so far.
 func (h *History) Swaps() []Swap {
 	h.mu.Lock()

@@ -32,6 +32,7 @@ const cloneMargin = 256 << 20
 func (p *Postgres) BaseBackup(ctx context.Context, s Source, m cluster.Member, progress func(done, total int64)) error {
 	p.change.Lock()
 	defer p.change.Unlock()
+	defer p.stored.forget()
 
 	dir, err := p.realDataDir()
 	if err != nil {

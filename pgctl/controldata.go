@@ -182,7 +182,9 @@ func (p *Postgres) ShutdownCheckpoint(ctx context.Context) (lsn cluster.LSN, cle
 		return 0, false, nil
 	}
 	w := p.walFiles(c)
-	rec, err := w.header(c.Timeline, c.Checkpoint)
+	r := w.reader(c.Timeline)
+	defer r.close()
+	rec, err := r.header(c.Checkpoint)
 	if err != nil {
 		return 0, false, fmt.Errorf("shutdown checkpoint: %w", err)
 	}

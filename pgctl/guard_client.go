@@ -90,7 +90,8 @@ func (g *Guard) Start(ctx context.Context, r StartRequest) error {
 	return err
 }
 
-// Promote checks the lease for t and runs pg_ctl promote without waiting for its effect. ErrLeaseRefused, ErrNotRunning.
+// Promote checks the lease for t and orders the promotion, as pg_ctl promote does, without waiting for its effect:
+// a standby that does not take sessions yet may miss it. ErrLeaseRefused, ErrNotRunning.
 func (g *Guard) Promote(ctx context.Context, t cluster.Term) error {
 	_, err := g.call(ctx, guardRequest{Op: opPromote, Term: t})
 	return err

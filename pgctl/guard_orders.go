@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,9 +20,6 @@ import (
 const (
 	cleanUp   = 10 * time.Second // for the orphans before a start to end
 	quitGrace = time.Second      // from SIGQUIT to SIGKILL in a stop without a deadline of its own
-
-	helperTimeout = 10 * time.Second // for pg_ctl promote -W, which waits for nothing
-	boundedOutput = 2 << 10          // bytes of its output that an error quotes
 )
 
 // start starts a postmaster (U2): a primary only under a live lease of its term, anything else only with standby.signal.
@@ -140,43 +136,55 @@ func serverEnv(env []string) []string {
 	})
 }
 
-// promote runs pg_ctl promote under a live lease (U2). It does not wait for the promotion, only for the order.
+// promoteSignal is a file in PGDATA that, seen at a SIGUSR1, is the order to promote; a start removes a left one.
+// Source: CheckPromoteSignal and process_pm_pmsignal, PostgreSQL 12 to 18; pg_ctl promote does the same.
+const promoteSignal = "promote"
+
+// promote orders the promotion under a live lease (U2), and does not wait for it. It gives the order as pg_ctl does, without
+// the processes of pg_ctl: they come at the very moment when nobody can write. The file alone may be enough, since
+// children send the postmaster SIGUSR1 too; so what is not wanted any more after it counts as promoted, and the fence
+// that stands in the way ends it.
 func (g *guardServer) promote(t cluster.Term) error {
-	out, in, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("promote: %w", err)
-	}
-	defer out.Close()
-	defer in.Close()
-	attr := syscall.ProcAttr{
-		Dir: "/", Env: os.Environ(), Files: []uintptr{in.Fd(), in.Fd(), in.Fd()},
-		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}, // a late one must not promote a later start
-	}
 	if err := g.mayPromote(t); err != nil {
 		return err
 	}
-	done := make(chan syscall.WaitStatus, 1)
-	argv := []string{filepath.Join(g.opt.BinDir, "pg_ctl"), "promote", "-W", "-D", g.opt.DataDir}
-	helper := 0
-	err = g.spawn(argv, attr, func(pid int) {
-		g.helpers[pid], helper = done, pid
-		if g.fencing != nil {
-			_ = unix.Kill(pid, unix.SIGKILL)
-		}
-	})
+	path := filepath.Join(g.opt.DataDir, promoteSignal)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		return fmt.Errorf("promote: %w", err)
+	}
+	err := g.sendPromote(t)
 	if err != nil {
-		return fmt.Errorf("promote: %w", err)
+		err = errors.Join(err, os.Remove(path))
 	}
-	if err := in.Close(); err != nil {
-		return fmt.Errorf("promote: %w", err)
-	}
-	return g.awaitHelper(helper, done, out)
+	return err
 }
 
-// mayPromote checks the lease, notes the promotion before it can happen, and counts the fork that follows.
+// sendPromote is the signal, if the lease and the postmaster are still there.
+func (g *guardServer) sendPromote(t cluster.Term) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.promotable(t); err != nil {
+		return err
+	}
+	if err := unix.Kill(g.pm.pid, unix.SIGUSR1); err != nil {
+		return fmt.Errorf("promote: %w", err)
+	}
+	return nil
+}
+
+// mayPromote checks, and notes the promotion before it can happen.
 func (g *guardServer) mayPromote(t cluster.Term) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if err := g.promotable(t); err != nil {
+		return err
+	}
+	g.pm.promoted, g.pm.term = true, t
+	return nil
+}
+
+// promotable says whether there is a postmaster and a live lease of t for it. Called with mu held.
+func (g *guardServer) promotable(t cluster.Term) error {
 	switch {
 	case g.quitting || g.fencing != nil:
 		return fmt.Errorf("promote: %w: postgres is being ended", ErrLeaseRefused)
@@ -185,32 +193,6 @@ func (g *guardServer) mayPromote(t cluster.Term) error {
 	}
 	if err := g.holds(t); err != nil {
 		return fmt.Errorf("promote: %w", err)
-	}
-	g.pm.promoted, g.pm.term = true, t
-	g.spawns++
-	return nil
-}
-
-// awaitHelper waits for pg_ctl, and ends it when it hangs.
-func (g *guardServer) awaitHelper(pid int, done <-chan syscall.WaitStatus, out *os.File) error {
-	said := make(chan string, 1)
-	go func() {
-		text, err := io.ReadAll(io.LimitReader(out, boundedOutput))
-		if err != nil {
-			text = append(text, err.Error()...)
-		}
-		said <- strings.TrimSpace(string(text))
-	}()
-	hung := time.AfterFunc(helperTimeout, func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if _, runs := g.helpers[pid]; runs {
-			_ = unix.Kill(pid, unix.SIGKILL)
-		}
-	})
-	defer hung.Stop()
-	if ws := <-done; ws != 0 {
-		return fmt.Errorf("pg_ctl promote: %s: %s", statusText(ws), <-said)
 	}
 	return nil
 }

@@ -147,11 +147,6 @@ func (g *guardServer) reap() {
 
 // took notes that a child ended. Called with mu held.
 func (g *guardServer) took(pid int, ws syscall.WaitStatus) {
-	if helper, ok := g.helpers[pid]; ok {
-		delete(g.helpers, pid)
-		helper <- ws
-		return
-	}
 	if pm := g.pm; pm != nil && pm.pid == pid && !pm.exited {
 		pm.exited, pm.status = true, ws
 		e := GuardEvent{Kind: EventExited, Term: pm.term, Detail: statusText(ws), At: cluster.Boottime()}

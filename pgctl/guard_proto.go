@@ -16,7 +16,7 @@ const guardVersion = 1
 type GuardOptions struct {
 	Dir     string // raft.data_dir/guard: socket, lock, log and marks
 	DataDir string // PGDATA; taken anew at each start, so the directory behind it may be swapped
-	BinDir  string // where postgres and pg_ctl are
+	BinDir  string // where postgres is
 }
 
 // StopMode says how a stop begins.

@@ -49,7 +49,6 @@ type guardServer struct {
 	pm        *ward         // nil: none, and nothing of a former one either
 	spawns    int           // forks under way
 	early     map[int]syscall.WaitStatus
-	helpers   map[int]chan syscall.WaitStatus
 	childless bool // wait4 said that this process has no child at all, hence no descendant
 	session   *guardSession
 	last      *GuardEvent
@@ -117,7 +116,7 @@ func newGuardServer(opt GuardOptions, log *slog.Logger) (*guardServer, error) {
 	debug.SetGCPercent(25)
 	g := &guardServer{
 		opt: opt, log: log, changed: make(chan struct{}), quit: make(chan struct{}),
-		early: map[int]syscall.WaitStatus{}, helpers: map[int]chan syscall.WaitStatus{}, childless: true,
+		early: map[int]syscall.WaitStatus{}, childless: true,
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("guard: become child subreaper: %w", err)

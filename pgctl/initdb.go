@@ -27,6 +27,7 @@ var ErrDataDirInUse = errors.New("data directory is not empty")
 func (p *Postgres) InitDB(ctx context.Context, m cluster.Member) (systemID string, err error) {
 	p.change.Lock()
 	defer p.change.Unlock()
+	defer p.stored.forget()
 
 	dir, err := p.realDataDir()
 	if err != nil {

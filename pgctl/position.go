@@ -64,28 +64,6 @@ func (p *Postgres) position(ctx context.Context) (cluster.Position, error) {
 	return p.standbyPosition(ctx, run, live)
 }
 
-// storedPosition reads the position from the files alone: from the newest place that the control file knows to be
-// valid, the checkpoint's record or the point up to which a standby has replayed, to the end of valid WAL.
-func (p *Postgres) storedPosition(ctx context.Context) (cluster.Position, error) {
-	c, err := p.ControlData(ctx)
-	if err != nil {
-		return cluster.Position{}, err
-	}
-	w := p.walFiles(c)
-	h, err := w.ownHistory(c)
-	if err != nil {
-		return cluster.Position{}, err
-	}
-	end, err := p.walEnd(ctx, w, h, max(c.Checkpoint, c.MinRecovery))
-	if err != nil {
-		return cluster.Position{}, err
-	}
-	if end == c.Checkpoint { // where its record begins: at least that one must be there
-		return cluster.Position{}, fmt.Errorf("checkpoint record at %v: %w", c.Checkpoint, errNoWAL)
-	}
-	return cluster.Position{Timeline: h.at(end), LSN: end}, nil
-}
-
 // standbyPosition is a running standby's (V3). The receiver's flush LSN counts only if this life of Postgres is the one
 // whose WAL was measured before it started, and the receiver has passed all of that. More conditions are needed,
 // since PostgreSQL sets the LSN back to the beginning of a segment when streaming moves on to another timeline [seen]: it

@@ -49,7 +49,8 @@ type Postgres struct {
 
 	source sync.Mutex // held while primary_conninfo or the promise is written, so that neither overtakes the other (V1)
 
-	kept *keptConn
+	kept   *keptConn
+	stored storedWAL
 
 	mu         sync.Mutex // guards what follows
 	found      foundWAL   // end of valid WAL found on disk when this Postgres was started (V3)

@@ -18,6 +18,12 @@ type postmaster struct {
 	state string // last line of postmaster.pid: starting, stopping, ready or standby
 }
 
+// The states in which a postmaster takes sessions. Source: pidfile.h, PostgreSQL 15.
+const (
+	stateReady   = "ready"
+	stateStandby = "standby"
+)
+
 // same says whether two looks saw the same life of a server.
 func (m postmaster) same(o postmaster) bool {
 	return m.pid != 0 && m.pid == o.pid && m.birth == o.birth

@@ -44,6 +44,7 @@ type rewindMark struct {
 func (p *Postgres) Rewind(ctx context.Context, s Source, fork cluster.Position, m cluster.Member, progress func(string)) error {
 	p.change.Lock()
 	defer p.change.Unlock()
+	defer p.stored.forget()
 	if progress == nil {
 		progress = func(string) {}
 	}

@@ -66,6 +66,7 @@ func (p *Postgres) launchLocked(ctx context.Context, spec StartSpec) error {
 // runServer measures the WAL, starts the server and waits for its postmaster.pid.
 func (p *Postgres) runServer(ctx context.Context, spec StartSpec) error {
 	found := p.measureFound(ctx)
+	p.stored.forget() // WAL moves again
 	err := p.guard.Load().Start(ctx, StartRequest{
 		Args:    p.serverArgs(spec.NoTCP),
 		Primary: spec.Primary,
@@ -207,21 +208,26 @@ func (p *Postgres) awaitPostmaster(ctx context.Context) (postmaster, error) {
 	}
 }
 
-// awaitReady waits for a connection in the wanted role.
+// awaitReady waits for a connection in the wanted role. It tries none before postmaster.pid says that the server takes
+// sessions: each would cost it a process.
 func (p *Postgres) awaitReady(ctx context.Context, primary bool) error {
 	for {
-		var inRecovery bool
-		err := p.withConn(ctx, func(conn *pgx.Conn) error {
-			return conn.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&inRecovery)
-		})
-		if err == nil && (!primary || !inRecovery) {
+		inRecovery, err := true, error(nil)
+		run, running := p.postmaster()
+		taken := running && (run.state == stateReady || run.state == stateStandby)
+		if taken {
+			err = p.withConn(ctx, func(conn *pgx.Conn) error {
+				return conn.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&inRecovery)
+			})
+		}
+		if taken && err == nil && (!primary || !inRecovery) {
 			return nil
 		}
 		if gone := p.stillThere(ctx); gone != nil {
 			return gone
 		}
 		if ended := pause(ctx, startPause); ended != nil {
-			return fmt.Errorf("no connection yet (%v): %w", err, ended)
+			return fmt.Errorf("no connection yet (postmaster %q, %v): %w", run.state, err, ended)
 		}
 	}
 }

@@ -72,7 +72,8 @@ func (p *Postgres) walEnd(ctx context.Context, w walFiles, h history, from clust
 // The border keeps pg_waldump off segments that are not there: it waits 5 s for a missing file.
 // Source: WALDumpOpenSegment, src/bin/pg_waldump/pg_waldump.c, PostgreSQL 15.
 func (p *Postgres) dumpWAL(ctx context.Context, w walFiles, tli cluster.Timeline, from, upTo cluster.LSN, after *walRecord) (*walRecord, error) {
-	lines := &recordLines{files: w, tli: tli, last: after}
+	lines := &recordLines{files: w.reader(tli), last: after}
+	defer lines.files.close()
 	err := p.runCommand(ctx, command{
 		program: "pg_waldump",
 		args: []string{"--path=" + w.dir, "--timeline=" + strconv.FormatUint(uint64(tli), 10),
@@ -97,8 +98,7 @@ func (p *Postgres) dumpWAL(ctx context.Context, w walFiles, tli cluster.Timeline
 // line counts only if it names its predecessor and agrees with the record's head in the segment file: no user can
 // write those.
 type recordLines struct {
-	files walFiles
-	tli   cluster.Timeline
+	files *walReader
 	last  *walRecord
 	line  []byte
 }
@@ -127,7 +127,7 @@ func (r *recordLines) take(line string) {
 	if !ok || r.last != nil && rec.prev != r.last.lsn {
 		return
 	}
-	head, err := r.files.header(r.tli, rec.lsn)
+	head, err := r.files.header(rec.lsn)
 	if err != nil || head.length != rec.length || head.prev != rec.prev {
 		return
 	}

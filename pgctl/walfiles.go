@@ -66,15 +66,44 @@ type walRecord struct {
 	isSwitch  bool   // XLOG_SWITCH: the rest of its segment is void
 }
 
-// header reads the head of the record that begins at lsn. It checks nothing but what it needs to make sense of it.
-func (w walFiles) header(tli cluster.Timeline, lsn cluster.LSN) (rec walRecord, err error) {
-	file, err := os.Open(filepath.Join(w.dir, w.name(tli, lsn)))
-	if err != nil {
-		return rec, fmt.Errorf("WAL record at %v: %w", lsn, err)
+// walReader reads records' heads from the segments of one timeline. It keeps the last segment open, as one record after
+// another is asked for.
+type walReader struct {
+	walFiles
+	tli  cluster.Timeline
+	file *os.File // nil: none yet
+	name string   // of file
+}
+
+func (w walFiles) reader(tli cluster.Timeline) *walReader { return &walReader{walFiles: w, tli: tli} }
+
+// close ends the reading.
+func (r *walReader) close() {
+	if r.file != nil {
+		_ = r.file.Close() // read only
+		r.file = nil
 	}
-	defer func() { _ = file.Close() }() // read only
+}
+
+// segmentAt gives the open segment that holds lsn.
+func (r *walReader) segmentAt(lsn cluster.LSN) (*os.File, error) {
+	name := r.walFiles.name(r.tli, lsn)
+	if r.file != nil && r.name == name {
+		return r.file, nil
+	}
+	file, err := os.Open(filepath.Join(r.dir, name))
+	if err != nil {
+		return nil, err
+	}
+	r.close()
+	r.file, r.name = file, name
+	return file, nil
+}
+
+// header reads the head of the record that begins at lsn. It checks nothing but what it needs to make sense of it.
+func (r *walReader) header(lsn cluster.LSN) (rec walRecord, err error) {
 	var b [recordHeader]byte
-	if err := w.readAcross(file, tli, b[:], lsn); err != nil {
+	if err := r.readAcross(b[:], lsn); err != nil {
 		return rec, fmt.Errorf("WAL record at %v: %w", lsn, err)
 	}
 	rec = walRecord{
@@ -91,29 +120,23 @@ func (w walFiles) header(tli cluster.Timeline, lsn cluster.LSN) (rec walRecord, 
 
 // readAcross fills b with WAL from lsn on, leaving out the page headers between; the head of a record may be cut by
 // the end of a page, and of a segment.
-func (w walFiles) readAcross(file *os.File, tli cluster.Timeline, b []byte, lsn cluster.LSN) error {
-	for len(b) > 0 {
-		room := int(w.page - uint64(lsn)%w.page)
-		n := min(room, len(b))
-		if _, err := file.ReadAt(b[:n], int64(uint64(lsn)%w.segment)); err != nil {
+func (r *walReader) readAcross(b []byte, lsn cluster.LSN) error {
+	for {
+		file, err := r.segmentAt(lsn)
+		if err != nil {
 			return err
 		}
-		b = b[n:]
-		if len(b) == 0 {
+		room := int(r.page - uint64(lsn)%r.page)
+		n := min(room, len(b))
+		if _, err := file.ReadAt(b[:n], int64(uint64(lsn)%r.segment)); err != nil {
+			return err
+		}
+		if b = b[n:]; len(b) == 0 {
 			return nil
 		}
 		lsn += cluster.LSN(room)
-		if uint64(lsn)%w.segment == 0 {
-			next, err := os.Open(filepath.Join(w.dir, w.name(tli, lsn)))
-			if err != nil {
-				return err
-			}
-			defer func() { _ = next.Close() }() // read only
-			file = next
-		}
-		lsn += w.pageHeader(lsn)
+		lsn += r.pageHeader(lsn)
 	}
-	return nil
 }
 
 // pageHeader is the length of the header of the page that begins at lsn.
