@@ -122,6 +122,9 @@ func (a *Agent) prepare(ctx context.Context, l SyncList, start string, unless fu
 	if done {
 		return nil
 	}
+	a.mu.Lock()
+	a.prepared = preparedList{} // another list comes into force, whether or not it is proven
+	a.mu.Unlock()
 	if err := a.pg.SetSyncNames(ctx, l); err != nil {
 		return err
 	}

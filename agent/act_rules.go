@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -28,15 +29,20 @@ func (a *Agent) settleRule(ctx context.Context, o *decide.Observation, _ decide.
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
-	list := listOf(rule)
-	if err := a.pg.SetSyncNames(ctx, list); err != nil {
+	// A list that was proven before the promotion is in force since the first commit (S3).
+	if err := a.prepare(ctx, listOf(rule), o.Local.Postgres.StartTime, always); err != nil {
 		return err
 	}
-	lsn, err := a.pg.ProveSyncNames(ctx, list)
+	now, err := a.pg.Position(ctx)
 	if err != nil {
 		return err
 	}
-	if err := a.awaitConfirmed(ctx, o, rule, lsn); err != nil {
+	if now.Timeline != rule.Timeline {
+		return fmt.Errorf("sync rule %d: postgres is on timeline %d, the rule is of %d", rule.ID, now.Timeline, rule.Timeline)
+	}
+	if err := a.awaitConfirmed(ctx, o, rule, now.LSN); errors.Is(err, errReplaced) {
+		return nil // the newer rule is settled next
+	} else if err != nil {
 		return err
 	}
 	if len(o.View.Rules) > 1 {
@@ -59,6 +65,9 @@ func (a *Agent) settleRule(ctx context.Context, o *decide.Observation, _ decide.
 // settleLimit bounds one try; what was done stays done, and the next goes on.
 const settleLimit = 10 * time.Second
 
+// errReplaced says that a rule is no longer the newest.
+var errReplaced = errors.New("it was replaced meanwhile")
+
 // awaitConfirmed polls until k of the rule's standbys have flushed lsn, closely at first, as writes wait for it. A key
 // or a rule that has moved on ends it.
 func (a *Agent) awaitConfirmed(ctx context.Context, o *decide.Observation, rule cluster.SyncRule, lsn cluster.LSN) error {
@@ -78,7 +87,7 @@ func (a *Agent) awaitConfirmed(ctx context.Context, o *decide.Observation, rule 
 			return nil
 		}
 		if v := a.raft.View(); v.RulesVersion != o.View.RulesVersion || v.Key.Term != o.View.Key.Term {
-			return fmt.Errorf("sync rule %d: it was replaced meanwhile", rule.ID)
+			return fmt.Errorf("sync rule %d: %w", rule.ID, errReplaced)
 		}
 		select {
 		case <-ctx.Done():

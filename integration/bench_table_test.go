@@ -90,7 +90,7 @@ func (b *Bench) outageTable(line func(string, ...any)) {
 
 func (r OutageRow) line() string {
 	runs := fmt.Sprint(r.Runs)
-	if r.Runs != r.Wanted {
+	if r.Runs < r.Wanted {
 		runs = fmt.Sprintf("%d/%d", r.Runs, r.Wanted)
 	}
 	way := func(s Spread) string {

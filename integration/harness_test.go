@@ -224,7 +224,7 @@ func TestWriters(t *testing.T) {
 
 	writes := load.History.Writes()
 	for _, via := range []string{direct, haproxy} {
-		if outage := Outage(writes, via, stage.fault, end); outage < 500*time.Millisecond {
+		if outage := Outage(writes, via, stage.faults[0], end); outage < 500*time.Millisecond {
 			t.Errorf("%s: outage %s, want at least the 500 ms that the host was down", via, outage)
 		}
 	}
@@ -242,7 +242,7 @@ func TestWriters(t *testing.T) {
 	conn, err := connect(ctx, c.client, dsn("app", "", h.Addr, 5432))
 	must(t, err)
 	defer conn.Close(ctx)
-	_, err = conn.Exec(ctx, "DELETE FROM writes WHERE id IN (SELECT id FROM writes ORDER BY id LIMIT 3); UPDATE registers SET v = 0 WHERE k = 1")
+	_, err = conn.Exec(ctx, "DELETE FROM writes WHERE id IN (SELECT id FROM writes ORDER BY id LIMIT 3); UPDATE registers SET v = 0 WHERE k = 0")
 	must(t, err)
 	must(t, load.readRegisters(ctx, h))
 	if held, err = c.Held(ctx, h); err != nil || len(Lost(writes, held)) == 0 {

@@ -177,7 +177,7 @@ func TestReport(t *testing.T) {
 	if over := r.Over(); len(over) != 1 {
 		t.Errorf("over budget: %q, want only haproxy, with a median of 0.7 s", over)
 	}
-	if got, want := r.String(), "TestX: 3 runs, write outage direct median 0.200 s max 0.900 s, haproxy median 0.700 s max 1.400 s"; got != want {
+	if got, want := r.String(), "TestX: 3 faults, write outage direct median 0.200 s max 0.900 s, haproxy median 0.700 s max 1.400 s"; got != want {
 		t.Errorf("report %q, want %q", got, want)
 	}
 	if got := median([]float64{4, 1, 3, 2}); got != 2.5 {

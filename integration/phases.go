@@ -53,13 +53,13 @@ func reporting() bool { return os.Getenv("PGQUORUM_REPORT") == "1" }
 // have noticed. A node that does not answer has none, and a run whose phases are not known is as good without.
 func (s *Stage) notePhases() {
 	switch {
-	case !reporting() || s.fault == 0 && s.before != nil:
+	case !reporting() || len(s.faults) == 0 && s.before != nil:
 		return
-	case s.fault == 0:
+	case len(s.faults) == 0:
 		s.before = s.askPhases(s.Ctx)
 		return
 	}
-	said := told{since: s.fault, phases: map[string]nodePhases{}}
+	said := told{since: s.faults[0], phases: map[string]nodePhases{}}
 	if n := len(s.told); n > 0 {
 		said.since = s.told[n-1].until
 	}
@@ -146,22 +146,6 @@ func (c *Cluster) timedEvents(ctx context.Context) (most []timedEvent, err error
 		}
 	}
 	return most, nil
-}
-
-// longestTakeOver is the one whose outage is the run's: without the time that HAProxy adds, as that overlaps.
-func longestTakeOver(all []told, history *History) (longest Phases) {
-	total := func(p Phases) (sum float64) {
-		for _, seconds := range p {
-			sum += seconds
-		}
-		return sum - p[phaseHAProxy]
-	}
-	for _, said := range all {
-		if p := takeOverPhases(said, history); p != nil && (longest == nil || total(p) > total(longest)) {
-			longest = p
-		}
-	}
-	return longest
 }
 
 // takeOverPhases takes an outage apart: events say when, the nodes' phases how long before that. Nil where no other

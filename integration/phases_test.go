@@ -50,7 +50,7 @@ func TestTakeOverPhases(t *testing.T) {
 			tt.said.since = ms(100)
 			history := &History{began: time.Unix(100, 0), writes: writes}
 			got := map[string]int{}
-			for phase, seconds := range longestTakeOver([]told{{}, tt.said}, history) {
+			for phase, seconds := range takeOverPhases(tt.said, history) {
 				got[phase] = int(math.Round(seconds * 1000))
 			}
 			if !maps.Equal(got, tt.want) {

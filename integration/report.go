@@ -24,7 +24,7 @@ type Report struct {
 	Budgets  Budgets   `json:"budgets"`
 	Direct   []float64 `json:"direct"`
 	HAProxy  []float64 `json:"haproxy"`
-	Phases   []Phases  `json:"phases,omitempty"` // of the runs in which another node took over
+	Phases   []Phases  `json:"phases,omitempty"` // of the take-overs
 }
 
 // Budgets are the longest write outages allowed in the median; zero means no budget.
@@ -33,13 +33,13 @@ type Budgets struct {
 	HAProxy time.Duration `json:"haproxy"`
 }
 
-// Add takes the outages of one run.
+// Add takes the outages of one fault.
 func (r *Report) Add(viaDirect, viaHAProxy time.Duration) {
 	r.Direct = append(r.Direct, viaDirect.Seconds())
 	r.HAProxy = append(r.HAProxy, viaHAProxy.Seconds())
 }
 
-// AddPhases takes the parts of one run's outage; nil when no other node took over.
+// AddPhases takes the parts of one take-over's outage; nil where they are not known.
 func (r *Report) AddPhases(p Phases) {
 	if p != nil {
 		r.Phases = append(r.Phases, p)
@@ -54,7 +54,7 @@ func (r *Report) Over() (over []string) {
 		got    []float64
 	}{{direct, r.Budgets.Direct, r.Direct}, {haproxy, r.Budgets.HAProxy, r.HAProxy}} {
 		if m := median(way.got); way.budget > 0 && m > way.budget.Seconds() {
-			over = append(over, fmt.Sprintf("%s: median outage %.3f s of %d runs, budget %.3f s", way.name, m, len(way.got), way.budget.Seconds()))
+			over = append(over, fmt.Sprintf("%s: median outage %.3f s of %d faults, budget %.3f s", way.name, m, len(way.got), way.budget.Seconds()))
 		}
 	}
 	return over
@@ -62,7 +62,7 @@ func (r *Report) Over() (over []string) {
 
 // String is one line: median and maximum of each way.
 func (r *Report) String() string {
-	return fmt.Sprintf("%s: %d runs, write outage direct median %.3f s max %.3f s, haproxy median %.3f s max %.3f s",
+	return fmt.Sprintf("%s: %d faults, write outage direct median %.3f s max %.3f s, haproxy median %.3f s max %.3f s",
 		r.Scenario, len(r.Direct), median(r.Direct), highest(r.Direct), median(r.HAProxy), highest(r.HAProxy))
 }
 

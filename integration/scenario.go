@@ -30,7 +30,7 @@ type Stage struct {
 	Load *Load
 	Ctx  context.Context
 
-	fault time.Duration // on the history's clock; zero: none yet
+	faults []time.Duration // on the history's clock
 
 	before map[string]nodePhases // only when a report is written
 	told   []told                // of the take-overs after the fault
@@ -92,10 +92,21 @@ func (s Scenario) once(t *testing.T, lab *Lab, report *Report, play func(*Stage)
 	end := stop()
 	stage.notePhases()
 	stage.check()
-	if stage.fault > 0 {
-		writes := load.History.Writes()
-		report.Add(Outage(writes, direct, stage.fault, end), Outage(writes, haproxy, stage.fault, end))
-		report.AddPhases(longestTakeOver(stage.told, load.History))
+	stage.measure(report, end)
+}
+
+// measure adds each fault's outage to the report, and what the take-overs were made of.
+func (s *Stage) measure(report *Report, end time.Duration) {
+	writes := s.Load.History.Writes()
+	for i, fault := range s.faults {
+		until := end
+		if i+1 < len(s.faults) {
+			until = s.faults[i+1]
+		}
+		report.Add(Outage(writes, direct, fault, until), Outage(writes, haproxy, fault, until))
+	}
+	for _, said := range s.told {
+		report.AddPhases(takeOverPhases(said, s.Load.History))
 	}
 }
 
@@ -116,10 +127,10 @@ func (s *Stage) must(err error) {
 	}
 }
 
-// Fault injects the fault and remembers the moment before it.
+// Fault injects a fault and remembers the moment before it. Each is measured by itself, until the next.
 func (s *Stage) Fault(inject func() error) {
 	s.Helper()
-	s.fault = s.Load.History.Now()
+	s.faults = append(s.faults, s.Load.History.Now())
 	s.must(inject())
 }
 
@@ -263,7 +274,7 @@ func first[T any](all []T) []T { return all[:min(len(all), 5)] }
 // keepHistory writes what the clients saw beside the logs.
 func (s *Stage) keepHistory() {
 	dir := filepath.Join(outDir, fileName(s.Name()))
-	text, err := json.Marshal(map[string]any{"fault": s.fault, "writes": s.Load.History.Writes(), "swaps": s.Load.History.Swaps()})
+	text, err := json.Marshal(map[string]any{"faults": s.faults, "writes": s.Load.History.Writes(), "swaps": s.Load.History.Swaps()})
 	if err == nil {
 		err = os.MkdirAll(dir, 0o755)
 	}

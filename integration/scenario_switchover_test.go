@@ -20,12 +20,7 @@ func TestSwitchover(t *testing.T) {
 			s.must(err)
 			events := s.LastEvent()
 			of := map[string]*Host{"third": third, "candidate": candidate, "primary": old}[asked]
-			switchover := func() error { return s.Switchover(of, old, candidate) }
-			if s.fault == 0 {
-				s.Fault(switchover)
-			} else {
-				s.must(switchover())
-			}
+			s.Fault(func() error { return s.Switchover(of, old, candidate) })
 			s.Settled()
 			if p := s.MustPrimary(); p != candidate {
 				s.Errorf("asked of the %s: want %s as primary, have %s", asked, candidate.Name, p.Name)

@@ -15,7 +15,7 @@ import (
 // How the clients behave. Half of the writers are patient: a real program waits long for an answer and then does not know
 // the outcome. The others give up early, so that an outage is not measured in the clients' own timeouts.
 const (
-	writersPerWay  = 4
+	writersPerWay  = 2
 	patience       = 2 * time.Second
 	impatience     = 200 * time.Millisecond
 	connectTimeout = 200 * time.Millisecond
@@ -42,8 +42,8 @@ const schema = `CREATE TABLE writes (id bigint PRIMARY KEY);
 CREATE TABLE registers (k int PRIMARY KEY, v bigint NOT NULL);
 INSERT INTO registers VALUES (0, 0), (1, 0)`
 
-// StartLoad makes the tables and starts the writers: four that know all nodes, four that come through HAProxy, and for
-// each way one that swaps registers. They write until Stop.
+// StartLoad makes the tables and starts the writers: two that know all nodes, two that come through HAProxy, and for
+// each way one that swaps a register. They write until Stop.
 func (c *Cluster) StartLoad(ctx context.Context) (*Load, error) {
 	if err := c.prepare(ctx); err != nil {
 		return nil, err
@@ -54,10 +54,8 @@ func (c *Cluster) StartLoad(ctx context.Context) (*Load, error) {
 		l.run(func() { l.write(direct, c.directDSN(i), c.client, patienceOf(i), backoffOf(i)) })
 		l.run(func() { l.write(haproxy, c.haproxyDSN(), c.client, patienceOf(i), backoffOf(i)) })
 	}
-	for i := range 2 {
-		l.run(func() { l.swap(i, c.directDSN(i)) })
-		l.run(func() { l.swap(i, c.haproxyDSN()) })
-	}
+	l.run(func() { l.swap(0, c.directDSN(0)) })
+	l.run(func() { l.swap(0, c.haproxyDSN()) })
 	return l, nil
 }
 
@@ -157,6 +155,15 @@ func connect(ctx context.Context, from *Namespace, dsn string) (*pgx.Conn, error
 
 // connectWithin opens one connection from a namespace. The timeout is for each host of the list.
 func connectWithin(ctx context.Context, from *Namespace, dsn string, timeout time.Duration) (*pgx.Conn, error) {
+	config, err := clientConfig(from, dsn, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, config)
+}
+
+// clientConfig is read once for the many connections of a writer.
+func clientConfig(from *Namespace, dsn string, timeout time.Duration) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
@@ -164,7 +171,7 @@ func connectWithin(ctx context.Context, from *Namespace, dsn string, timeout tim
 	config.ConnectTimeout = timeout
 	config.DialFunc = from.Dial
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip, nothing kept on the server
-	return pgx.ConnectConfig(ctx, config)
+	return config, nil
 }
 
 // insert says where the row was written: the address that took it, and the timeline that its WAL goes to.
@@ -222,8 +229,12 @@ func (l *Load) swap(register int, dsn string) {
 
 // connected calls step on a connection, paced, until the load is stopped; after a failed step it takes a new one.
 func (l *Load) connected(from *Namespace, dsn string, again time.Duration, step func(*pgx.Conn) bool) {
+	config, err := clientConfig(from, dsn, connectTimeout)
+	if err != nil {
+		panic(err) // the harness made the string
+	}
 	for l.ctx.Err() == nil {
-		conn, err := connectWithin(l.ctx, from, dsn, connectTimeout)
+		conn, err := pgx.ConnectConfig(l.ctx, config)
 		if err != nil {
 			l.pause(again)
 			continue

@@ -18,8 +18,9 @@ type PromoteSpec struct {
 	Timeline cluster.Timeline // allotted by AcquireLeader (F1)
 }
 
-// promotePause is between two looks at a server that is being promoted.
-const promotePause = time.Millisecond
+// promotePause is between two looks at a server that is being promoted. Clients do not wait for the agent to see it, and
+// the looks take time from the promotion.
+const promotePause = 4 * time.Millisecond
 
 // Promote makes the running standby a primary on the allotted timeline and returns when it takes writes: at the end of
 // recovery, which comes well before pg_promote would return. ctx bounds the wait. ErrLeaseRefused: the guard has no

@@ -84,12 +84,14 @@ func (p *Postgres) ApplySettings(ctx context.Context, s Settings) error {
 	if err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}
-	if _, running := p.postmaster(); !changed || !running {
+	run, running := p.postmaster()
+	if !changed || !running {
 		return nil
 	}
 	if err := p.guard.Load().Reload(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
 		return fmt.Errorf("settings: reload: %w", err)
 	}
+	p.sync.read.set(run, s.SyncNames)
 	return nil
 }
 
@@ -115,6 +117,9 @@ func (p *Postgres) writeSettings(ctx context.Context, s Settings, standby bool) 
 			return false, err
 		}
 		changed = changed || c
+		if c && f.name == syncConf {
+			p.sync.read.set(postmaster{}, "")
+		}
 		if c && f.name == mainConf {
 			for _, w := range warnings {
 				p.opt.Log.WarnContext(ctx, "parameter not taken over", "reason", w)

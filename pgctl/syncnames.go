@@ -41,6 +41,26 @@ func (p *Postgres) FormatSyncNames(mode cluster.SyncMode, k int, ms []cluster.Me
 type syncState struct {
 	flag    syncFlag
 	replies replyAges
+	read    readList
+}
+
+// readList is the list that a postmaster was last told to read, with nothing written since.
+type readList struct {
+	mu   sync.Mutex
+	run  postmaster // zero: not known
+	list string
+}
+
+func (r *readList) set(run postmaster, list string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.run, r.list = run, list
+}
+
+func (r *readList) is(run postmaster, list string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.run.same(run) && r.list == list
 }
 
 // syncFlag is what is known of sync_standbys_defined, the flag in shared memory by which a backend decides whether it
@@ -83,13 +103,20 @@ func (p *Postgres) SetSyncNames(ctx context.Context, list string) error {
 	if list == "" {
 		p.sync.flag.lost() // before anybody can read the file
 	}
-	if _, err := writeIfChanged(filepath.Join(p.opt.DataDir, syncConf), syncText(list)); err != nil {
+	changed, err := writeIfChanged(filepath.Join(p.opt.DataDir, syncConf), syncText(list))
+	if err != nil {
 		return fmt.Errorf("sync names: %w", err)
 	}
+	run, running := p.postmaster()
+	if !changed && running && p.sync.read.is(run, list) {
+		return nil // each reload costs every process of the server a look at all its files
+	}
 	// Also when the file had it already: the server may not have read it yet.
+	p.sync.read.set(postmaster{}, "")
 	if err := p.guard.Load().Reload(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
 		return fmt.Errorf("sync names: reload: %w", err)
 	}
+	p.sync.read.set(run, list)
 	return nil
 }
 

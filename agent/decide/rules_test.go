@@ -45,7 +45,7 @@ func TestS2OrderOfRules(t *testing.T) {
 		}, SettleRule, ""},
 		{"raising k waits for the older rules", func(o *Observation) { count(o, 0, "n2", "n3"); older(o) }, SettleRule, ""},
 		{"the mode changes", func(o *Observation) { o.View.Config.SynchronousMode = cluster.SyncOn }, ChangeRule, "on 1 of n2"},
-		{"settling failed just now", func(o *Observation) { older(o); o.Retry[SettleRule] = o.Now + 1 }, None, ""},
+		{"settling failed just now", func(o *Observation) { older(o); o.Retry[SettleRule] = o.Now + 1 }, Wait, ""},
 		{"L2 not Raft leader", func(o *Observation) { newcomer(o); o.Raft.State, o.Barrier = cluster.RaftFollower, false }, None, ""},
 		{"K1 no Barrier", func(o *Observation) { newcomer(o); o.Barrier = false }, Barrier, ""},
 		{"F2 another timeline comes first", func(o *Observation) { newcomer(o); o.Local.Postgres.Timeline = 9 }, Fence, ""},

@@ -179,7 +179,7 @@ func rules(o *Observation) (Decision, bool) {
 	switch {
 	case differs && (settled || want.K < cur.K || Unable(o)) && len(o.View.Rules) < MaxRules:
 		return Decision{Action: ChangeRule, Reason: ReasonRuleDiffers, Rule: want}, true
-	case !settled && o.retryAfter(SettleRule).IsZero():
+	case !settled:
 		return Decision{Action: SettleRule, Reason: ReasonRuleUnsettled}, true
 	}
 	return Decision{}, false
