@@ -21,7 +21,7 @@ build: ## build bin/pgquorum, one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/pgquorum
 
 .PHONY: deps
-deps: ## install what is missing of PostgreSQL, HAProxy, iproute2 and nftables (Debian 12, root)
+deps: ## install what is missing of PostgreSQL, HAProxy, iproute2, nftables and e2fsprogs (Debian 12, root)
 	scripts/deps.sh
 
 # To an ordinary user, who cannot install anything, the demo itself says what is missing.

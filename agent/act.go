@@ -75,8 +75,8 @@ func (a *Agent) fence(ctx context.Context, o *decide.Observation, d decide.Decis
 	if err := a.opt.Guard.Fence(ctx, d.Term); err != nil {
 		return err
 	}
-	if p := a.watch.refresh(ctx).postgres; p.State == cluster.PostgresRunning && p.Role == cluster.RolePrimary {
-		// The guard has no lease to take away from a Postgres that somebody promoted by hand.
+	if p := a.watch.refresh(ctx).postgres; p.State != cluster.PostgresStopped && p.Role == cluster.RolePrimary {
+		// The guard has no lease to take away from a Postgres that somebody promoted by hand. One that hangs may wake.
 		if err := a.pg.Stop(ctx, time.Second); err != nil {
 			return err
 		}

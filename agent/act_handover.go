@@ -58,9 +58,11 @@ func (a *Agent) switchover(ctx context.Context, o *decide.Observation, d decide.
 	if err == nil {
 		return nil
 	}
-	a.mu.Lock()
-	a.resuming = true // until it runs again, see startPrimary
-	a.mu.Unlock()
+	if p := a.watch.refresh(ctx).postgres; p.State != cluster.PostgresRunning { // it failed after the stop had begun
+		a.mu.Lock()
+		a.resuming = t // until it runs again, see startPrimary
+		a.mu.Unlock()
+	}
 	a.event(ctx, "switchover_failed", t, err.Error())
 	a.endRequest(cluster.ActionResult{Code: cluster.ActionUnavailable, Text: "switchover failed: " + err.Error() + "; " + string(a.opt.Self) + " stays primary"})
 	a.setHiding(false)

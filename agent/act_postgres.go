@@ -76,11 +76,11 @@ func (a *Agent) startPrimary(ctx context.Context, o *decide.Observation, d decid
 	s.Sync = listOf(rule) // before Postgres starts (S3)
 	ctx, cancel := context.WithTimeout(ctx, o.View.Config.PrimaryStartTimeout)
 	defer cancel()
-	if err := a.pg.Start(ctx, StartSpec{Primary: true, Term: d.Term, Settings: s}); err != nil {
+	if err := a.pg.Start(ctx, StartSpec{Primary: true, Term: d.Term, Timeline: o.View.Key.Timeline, Settings: s}); err != nil {
 		return err
 	}
 	a.mu.Lock()
-	a.resuming = false
+	a.resuming = 0
 	a.mu.Unlock()
 	if err := a.pg.CreateUsers(ctx); err != nil {
 		return err
@@ -97,7 +97,7 @@ func (a *Agent) promote(ctx context.Context, o *decide.Observation, d decide.Dec
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.View.Config.PrimaryStartTimeout)
 	defer cancel()
-	if err := a.prepare(ctx, listOf(rule), o.Local.Postgres.StartTime, always); err != nil {
+	if err := a.prepareNow(ctx, listOf(rule), o.Local.Postgres.StartTime); err != nil {
 		return err
 	}
 	if err := a.pg.Promote(ctx, d.Term, o.View.Key.Timeline); err != nil {
@@ -116,10 +116,7 @@ func (a *Agent) prepare(ctx context.Context, l SyncList, start string, unless fu
 		return nil
 	}
 	want := preparedList{l, start}
-	a.mu.Lock()
-	done := reflect.DeepEqual(a.prepared, want)
-	a.mu.Unlock()
-	if done {
+	if a.isPrepared(want) {
 		return nil
 	}
 	a.mu.Lock()
@@ -137,7 +134,23 @@ func (a *Agent) prepare(ctx context.Context, l SyncList, start string, unless fu
 	return nil
 }
 
-func always() bool { return true }
+// isPrepared says whether a list was proven in a run of Postgres, and is in force still.
+func (a *Agent) isPrepared(l preparedList) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return reflect.DeepEqual(a.prepared, l)
+}
+
+// prepareNow is prepare for what cannot wait: a proof that upkeep makes ahead, which may be in a checkpoint, is broken off.
+func (a *Agent) prepareNow(ctx context.Context, l SyncList, start string) error {
+	a.mu.Lock()
+	endEarly := a.endEarly
+	a.mu.Unlock()
+	if endEarly != nil {
+		endEarly()
+	}
+	return a.prepare(ctx, l, start, func() bool { return true })
+}
 
 // afterPromotion checkpoints once the new primary's rule is settled and writes flow again, so that a later pg_rewind against this node sees the new timeline in its control file.
 func (a *Agent) afterPromotion(ctx context.Context, t cluster.Term) {

@@ -30,7 +30,7 @@ func (a *Agent) settleRule(ctx context.Context, o *decide.Observation, _ decide.
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
 	// A list that was proven before the promotion is in force since the first commit (S3).
-	if err := a.prepare(ctx, listOf(rule), o.Local.Postgres.StartTime, always); err != nil {
+	if err := a.prepareNow(ctx, listOf(rule), o.Local.Postgres.StartTime); err != nil {
 		return err
 	}
 	now, err := a.pg.Position(ctx)

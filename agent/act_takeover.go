@@ -235,8 +235,8 @@ const catchUpLimit = 5 * time.Second
 func (a *Agent) waitPosition(ctx context.Context, n cluster.NodeID, want cluster.Position) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
+	var pos cluster.Position
 	for {
-		var pos cluster.Position
 		if n == a.opt.Self {
 			pos = a.watch.refresh(ctx).position
 		} else if s, err := a.peers.look(ctx, n, statusFresh); err == nil {
@@ -310,7 +310,7 @@ func (a *Agent) startPreparing(ctx context.Context, o *decide.Observation, cmd c
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := a.prepare(ctx, SyncList{Mode: cmd.Mode, K: cmd.K, Members: cmd.Standbys}, p.StartTime, always); err != nil {
+		if err := a.prepareNow(ctx, SyncList{Mode: cmd.Mode, K: cmd.K, Members: cmd.Standbys}, p.StartTime); err != nil {
 			a.log.InfoContext(ctx, "list not prepared; it is tried again before the promotion", "reason", err)
 		}
 	}()

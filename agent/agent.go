@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -26,6 +27,7 @@ type Options struct {
 	Raft      Consensus
 	Guard     Guard
 	Postgres  Postgres
+	Disk      Disk // nil: none is probed
 	Clock     cluster.Clock
 	Log       *slog.Logger
 }
@@ -39,11 +41,14 @@ type Agent struct {
 	keeper *keeper
 	peers  *peers
 	watch  *localWatch
+	disk   *diskWatch
 	jobs   jobs
 
 	wakeUp    chan struct{}
 	upkeepNow chan struct{}
 	snapshot  atomic.Pointer[cluster.Snapshot]
+
+	configured Settings // a standby's, as upkeep last applied them; upkeep's own
 
 	lists sync.Mutex // held while a standby's list is written, so that upkeep does not overtake a promotion (S3)
 
@@ -53,18 +58,25 @@ type Agent struct {
 	inherited    *decide.Request // came with leadership: the candidate that was asked for
 	retry        map[decide.Action]cluster.Instant
 	failures     map[decide.Action]int
-	lacking      cluster.Instant // decide.Observation.StandbyLackingSince
-	stopped      cluster.Instant // decide.Observation.StoppedSince
-	resuming     bool            // decide.Observation.Resume
+	lacking      cluster.Instant                    // decide.Observation.StandbyLackingSince
+	stopped      cluster.Instant                    // decide.Observation.StoppedSince
+	denied       map[cluster.NodeID]cluster.Instant // decide.Observation.DeniedSince; replaced, never changed
+	resuming     cluster.Term                       // decide.Observation.Resume, in this term only: later ones have another primary
 	proven       provenRule
 	prepared     preparedList
-	checkpointed cluster.Term // the last term whose promotion was followed by a checkpoint
+	endEarly     context.CancelFunc // breaks off upkeep's proof of a list; nil: none runs
+	checkpointed cluster.Term       // the last term whose promotion was followed by a checkpoint
 	gate         gate
+	shownTold    cluster.Term // the last term of which an event said that /primary was shown unsettled (S4)
 	phases       phases
 	wantsOut     cluster.Incarnation
+	streamed     bool // the standby streamed when the loop last looked
 	phase        string
+	settledIn    settledKey
 	jobText      string // progress of the running job
 	stopping     bool
+	isolated     isolation
+	diskSaid     string          // the disk's problem that was logged last
 	hiding       bool            // /primary is 503: the primary is on its way out
 	said         decide.Decision // the last one logged
 }
@@ -83,8 +95,15 @@ type preparedList struct {
 
 // gate is when /primary may first be shown in a term (S4).
 type gate struct {
-	term  cluster.Term
-	since cluster.Instant
+	term    cluster.Term
+	since   cluster.Instant
+	settled bool // the term's rule was settled once in this run of Postgres: what is unsettled later is a change of it
+}
+
+// settledKey is the Raft term, and the key's, in which the key was found settled (L6).
+type settledKey struct {
+	raft uint64
+	term cluster.Term
 }
 
 // New gives an agent. Run makes it live; until then Snapshot already answers.
@@ -100,6 +119,7 @@ func New(opt Options) *Agent {
 	a.keeper = newKeeper(opt.Self, opt.Raft, opt.Guard, opt.Clock, opt.Log, a.Wake)
 	a.peers = newPeers(opt.Self, opt.Raft, opt.Heartbeat, opt.Clock, opt.Log, a.Wake)
 	a.watch = newLocalWatch(opt.Postgres, opt.Guard, opt.Clock, a.Wake)
+	a.disk = newDiskWatch(opt.Disk, opt.Clock)
 	a.publish(&decide.Observation{View: opt.Raft.View(), Raft: opt.Raft.Status()})
 	return a
 }
@@ -126,14 +146,17 @@ func (a *Agent) Changed() {
 }
 
 // Run is the node's life until ctx ends. On the way out it hands the key over and stops Postgres (B1); Raft and the
-// guard are the caller's to stop, in that order.
+// guard are the caller's to stop, in that order. After ErrRestart the guard is to be left as it is (B2).
 func (a *Agent) Run(ctx context.Context) error {
+	a.raft.SetBeforeChange(a.keeper.lower)
 	a.resume(ctx)
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	g, life := errgroup.WithContext(life)
 	g.Go(func() error { a.keeper.run(life); return nil })
 	g.Go(func() error { a.watch.run(life); return nil })
+	g.Go(func() error { a.disk.run(life); return nil })
+	g.Go(func() error { return a.minding(life) })
 	g.Go(func() error { a.peers.poll(life); return nil })
 	g.Go(func() error { return a.servePeers(life) })
 	g.Go(func() error { a.listenToGuard(life); return nil })
@@ -193,16 +216,24 @@ func (a *Agent) resume(ctx context.Context) {
 	go a.regain(context.WithoutCancel(ctx))
 }
 
-// regain asks for leadership at once, for the lease's sake: a leader that there is hands back by K3 when it sees the
-// holder; if none is heard of within two heartbeats, this node stands for election itself, once (L9).
+// regain asks for leadership at once, for the lease's sake (L9): a leader that there is, to look at this holder now, so
+// that it hands back by K3; if none is heard of within a tenth of a heartbeat timeout, or the one that Raft names does
+// not answer, this node stands for election itself, once.
 func (a *Agent) regain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, a.opt.Heartbeat)
 	defer cancel()
 	tick := time.NewTicker(a.opt.Heartbeat / 50)
 	defer tick.Stop()
 	for tries := 0; tries < 5; tries++ {
-		if a.raft.Status().Leader != "" {
+		leader := a.raft.Status().Leader
+		if leader == a.opt.Self {
 			return
+		}
+		if leader != "" {
+			if a.askLeader(ctx, leader) {
+				return
+			}
+			break
 		}
 		select {
 		case <-ctx.Done():
@@ -213,4 +244,18 @@ func (a *Agent) regain(ctx context.Context) {
 	if err := a.raft.Campaign(ctx); err != nil {
 		a.log.Info("could not stand for election", "reason", err)
 	}
+}
+
+// askLeader asks the leader that there is to look at this holder (L9, K3), and says whether it answered.
+func (a *Agent) askLeader(ctx context.Context, leader cluster.NodeID) bool {
+	ctx, cancel := context.WithTimeout(ctx, a.peers.deadline())
+	defer cancel()
+	err := a.peers.call(ctx, leader, "/nudge", nudgeRequest{From: a.opt.Self}, nil)
+	if err == nil {
+		a.log.InfoContext(ctx, "asked the leader for leadership", "leader", leader)
+		return true
+	}
+	a.log.InfoContext(ctx, "the leader did not answer", "leader", leader, "reason", err)
+	var refused *peerError
+	return errors.As(err, &refused) // it lives, and goes on with what it knows
 }

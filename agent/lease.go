@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -10,6 +11,9 @@ import (
 	"pgquorum/agent/decide"
 	"pgquorum/cluster"
 )
+
+// leaseGrain: the guard is told of an end that is later by this part of the lease or more; an end that is earlier (L6), at once.
+const leaseGrain = 16
 
 // keeper carries the lease from Raft's answers to the guard. It runs apart from the loop: nothing that the loop does
 // may delay it. It decides nothing: L1 gives the end, L2 says when answers count, the guard has the last word.
@@ -22,6 +26,7 @@ type keeper struct {
 	wake  func() // the loop: the state changed
 
 	poke chan struct{}
+	turn sync.Mutex // held while an end is counted and given to the guard: what was counted before goes before
 
 	mu    sync.Mutex
 	state decide.LeaseState
@@ -93,6 +98,8 @@ func (k *keeper) current() (cluster.Lease, decide.LeaseState) {
 
 // renew is one step: end what has ended, count what counts, tell the guard.
 func (k *keeper) renew(ctx context.Context) {
+	k.turn.Lock()
+	defer k.turn.Unlock()
 	view, now := k.raft.View(), k.clock()
 	k.mu.Lock()
 	lease, state, since := k.lease, k.state, k.since
@@ -119,6 +126,9 @@ func (k *keeper) renew(ctx context.Context) {
 	}
 	if end.Add(-view.Key.Lease.TTL).Before(since) {
 		return
+	}
+	if gain := end.Sub(lease.End); state == decide.LeaseLive && gain >= 0 && gain < view.Key.Lease.TTL/leaseGrain {
+		return // the next answer comes soon, and an earlier end than L1 gives is always right
 	}
 	k.extend(ctx, cluster.Lease{Term: lease.Term, RaftTerm: r, End: end}, view.Key.Lease)
 }
@@ -162,6 +172,40 @@ func (k *keeper) extend(ctx context.Context, l cluster.Lease, p cluster.LeasePar
 	if before == decide.LeaseFresh {
 		k.wake()
 	}
+}
+
+// lower gives the guard, before a change of the membership is proposed, the end that the lease has over the new voters too
+// (L6); Raft counts over them already, so that no later renewal goes beyond it. An end that is too near to live on, or that
+// cannot be counted, keeps the change from being proposed, and the guard what it has. A leader that does not hold the key
+// has nothing to lower.
+func (k *keeper) lower(ctx context.Context) error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	view, now := k.raft.View(), k.clock()
+	k.mu.Lock()
+	held, state, since := k.lease, k.state, k.since
+	k.mu.Unlock()
+	key, p := view.Key, view.Key.Lease
+	if state == decide.LeaseNone && (key.Holder != k.self || key.Released) {
+		return nil
+	}
+	r, end, ok := k.raft.LeaseEnd(p.TTL)
+	next := cluster.Lease{Term: held.Term, RaftTerm: r, End: end}
+	switch left := next.FencePoint(p).Sub(now); {
+	case state != decide.LeaseLive || key.Term != held.Term:
+		return fmt.Errorf("term %d of the key: this holder has no live lease of it", key.Term)
+	case !ok:
+		return fmt.Errorf("lease of term %d: a quorum of the new voters has not answered", held.Term)
+	case k.raft.BarrierTerm() != r || r != held.RaftTerm || end.Add(-p.TTL).Before(since): // L2
+		return fmt.Errorf("lease of term %d: want answers of raft term %d since it was taken up, the newest quorum is of raft term %d", held.Term, held.RaftTerm, r)
+	case left < p.TTL/4:
+		return fmt.Errorf("lease of term %d: with the new voters its fence point is %v away, want %v at least", held.Term, left, p.TTL/4)
+	}
+	k.extend(ctx, next, p)
+	if got, _ := k.current(); got != next {
+		return fmt.Errorf("lease of term %d: the guard did not take the end that the new voters give", held.Term)
+	}
+	return nil
 }
 
 // finish marks the term's lease as over and wakes the loop.

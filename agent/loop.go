@@ -28,12 +28,14 @@ func (a *Agent) loop(ctx context.Context) {
 			d := decide.Next(o)
 			a.publish(o)
 			a.note(ctx, o, d)
+			a.noteShown(ctx, o)
+			a.settle(o)
 			if d.Action == decide.None || d.Action == decide.Wait {
 				timer.Reset(a.sleep(o, d))
 				break
 			}
 			if !a.act(ctx, o, d) {
-				timer.Reset(a.sleep(o, d))
+				timer.Reset(min(a.sleep(o, d), a.untilRetry(d.Action)))
 				break
 			}
 		}
@@ -46,7 +48,22 @@ func (a *Agent) sleep(o *decide.Observation, d decide.Decision) time.Duration {
 	if o.Now.Before(d.Wake) {
 		tick = min(tick, d.Wake.Sub(o.Now))
 	}
+	if opens := a.gateOpens(); o.Now.Before(opens) { // /primary is shown when its second has passed, not at the next tick (S4)
+		tick = min(tick, opens.Sub(o.Now))
+	}
 	return max(tick, time.Millisecond)
+}
+
+// untilRetry is the rest of the pause after a failure of an action that the loop itself carried out. A job wakes the loop
+// when it ends.
+func (a *Agent) untilRetry(action decide.Action) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at := a.retry[action]
+	if at.IsZero() {
+		return longestPause
+	}
+	return max(at.Sub(a.opt.Clock()), time.Millisecond)
 }
 
 // note logs a decision when it differs from the last, and keeps what the node asks of the holder.
@@ -55,10 +72,11 @@ func (a *Agent) note(ctx context.Context, o *decide.Observation, d decide.Decisi
 	a.mu.Lock()
 	same := a.said.Action == d.Action && a.said.Reason == d.Reason && a.said.Detail == d.Detail && a.said.Node == d.Node
 	asked := wants != "" && wants != a.wantsOut
-	a.said, a.wantsOut = d, wants
+	began := o.Local.Postgres.Streaming && !a.streamed // the holder adds a standby only on its own answer (S8)
+	a.said, a.wantsOut, a.streamed = d, wants, o.Local.Postgres.Streaming
 	a.phase = phaseOf(o, d)
 	a.mu.Unlock()
-	if asked && o.View.Key.Holder != "" && o.View.Key.Holder != a.opt.Self {
+	if (asked || began) && o.View.Key.Holder != "" && o.View.Key.Holder != a.opt.Self {
 		go a.nudgeHolder(context.WithoutCancel(ctx), o.View.Key.Holder)
 	}
 	if same || d.Action == decide.None {
@@ -76,7 +94,7 @@ func (a *Agent) note(ctx context.Context, o *decide.Observation, d decide.Decisi
 func (a *Agent) nudgeHolder(ctx context.Context, holder cluster.NodeID) {
 	ctx, cancel := context.WithTimeout(ctx, a.peers.deadline())
 	defer cancel()
-	if err := a.peers.call(ctx, holder, "/nudge", struct{}{}, nil); err != nil {
+	if err := a.peers.call(ctx, holder, "/nudge", nudgeRequest{}, nil); err != nil {
 		a.log.DebugContext(ctx, "holder not nudged", "reason", err)
 	}
 }

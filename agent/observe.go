@@ -37,7 +37,8 @@ func (a *Agent) observe() *decide.Observation {
 	} else if a.stopping {
 		o.Request = &decide.Request{Reason: "the agent is stopping", Leaving: true}
 	}
-	o.Resume = a.resuming
+	o.DiskFenced, o.TransportClosed = a.isolated.fenced, a.isolated.closed
+	o.Resume = a.resuming != 0 && a.resuming == o.View.Key.Term
 	cur, recorded := o.View.Current()
 	o.RuleProven = recorded && a.proven == provenRule{cur.ID, o.Local.Postgres.StartTime}
 	a.since(o)
@@ -78,7 +79,39 @@ func (a *Agent) since(o *decide.Observation) {
 	p := o.Local.Postgres
 	primary := p.State == cluster.PostgresRunning && p.Role == cluster.RolePrimary
 	o.StoppedSince = mark(&a.stopped, p.State == cluster.PostgresStopped)
+	o.DeniedSince = a.deniedSince(o, primary)
 	o.StandbyLackingSince = mark(&a.lacking, primary && decide.Unable(o))
+}
+
+// deniedSince keeps since when each node has said that it does not stream from this primary (S8).
+func (a *Agent) deniedSince(o *decide.Observation, primary bool) map[cluster.NodeID]cluster.Instant {
+	now := map[cluster.NodeID]cluster.Instant{}
+	if primary {
+		for _, n := range decide.Denied(o) {
+			now[n] = o.Now
+			if at, before := a.denied[n]; before {
+				now[n] = at
+			}
+		}
+	}
+	a.denied = now
+	return now
+}
+
+// settle tells Raft whether this leader may change the membership (L6).
+func (a *Agent) settle(o *decide.Observation) {
+	here := settledKey{o.Raft.Term, o.View.Key.Term}
+	a.mu.Lock()
+	before := a.settledIn
+	now := settledKey{}
+	if decide.KeySettled(o, before == here) {
+		now = here
+	}
+	a.settledIn = now
+	a.mu.Unlock()
+	if now != before {
+		a.raft.SetSettledTerm(now.raft)
+	}
 }
 
 func copyLedger(t decide.TakeOver) decide.TakeOver {
@@ -102,6 +135,7 @@ func (a *Agent) localStatus(l localView) cluster.NodeStatus {
 	s := cluster.NodeStatus{
 		Node: a.opt.Self, UID: a.opt.Node.UID, Version: a.opt.Node.Version, Raft: raft, Index: view.Index, KeyTerm: view.Key.Term,
 		Promised: a.pg.Promised(), Postgres: l.postgres, Position: l.position, SeenMax: l.seenMax, Guard: l.guard,
+		DiskFault: a.disk.verdict(),
 	}
 	if l.err != nil && s.Postgres.DataDetail == "" {
 		s.Postgres.DataDetail = l.err.Error()

@@ -28,6 +28,11 @@ type attestRequest struct {
 	Holder cluster.NodeID `json:"holder"`
 }
 
+// nudgeRequest makes a node look at the others now. From is given by a key's holder that asks for leadership (L9).
+type nudgeRequest struct {
+	From cluster.NodeID `json:"from,omitempty"`
+}
+
 // followRequest tells a standby whom to stream from before its own copy of the FSM says so. CatchUp: by the taker's
 // order of the promised term (V1, C2); else the key names Source at Term already.
 type followRequest struct {
@@ -197,7 +202,7 @@ func notable(a, b cluster.PeerView) bool {
 	x, y := a.Status, b.Status
 	return (a.Err == "") != (b.Err == "") || x.Promised != y.Promised || x.WantsOut != y.WantsOut || x.CanPromote != y.CanPromote || x.Stopping != y.Stopping ||
 		x.Postgres.State != y.Postgres.State || x.Postgres.Role != y.Postgres.Role || x.Postgres.Data != y.Postgres.Data ||
-		x.Postgres.Incarnation != y.Postgres.Incarnation
+		x.Postgres.Incarnation != y.Postgres.Incarnation || x.Postgres.Streaming != y.Postgres.Streaming || x.Postgres.Source != y.Postgres.Source
 }
 
 // views copies what the peers last said.

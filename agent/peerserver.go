@@ -41,13 +41,7 @@ func (a *Agent) servePeers(ctx context.Context) error {
 		_, err := a.raft.Apply(ctx, cluster.AddEvent{Event: e})
 		return struct{}{}, err
 	})
-	handle(mux, "POST /nudge", func(context.Context, struct{}) (struct{}, error) {
-		select {
-		case a.peers.nudge <- struct{}{}:
-		default:
-		}
-		return struct{}{}, nil
-	})
+	handle(mux, "POST /nudge", a.nudged)
 	handle(mux, "POST /switchover", func(ctx context.Context, q cluster.SwitchoverRequest) (cluster.ActionResult, error) {
 		return a.switchoverHere(ctx, q), nil
 	})
@@ -82,6 +76,24 @@ func answer(w http.ResponseWriter, out any, err error) {
 	if err := json.NewEncoder(w).Encode(out); err != nil {
 		return // the caller is gone; it sees a broken answer
 	}
+}
+
+// nudged makes this node look at the others now. A key's holder that asks a leader for leadership (L9) is looked at for
+// the take-over that this leader may be in, so that K3 is decided now and not with the next round.
+func (a *Agent) nudged(ctx context.Context, q nudgeRequest) (struct{}, error) {
+	select {
+	case a.peers.nudge <- struct{}{}:
+	default:
+	}
+	if o := a.observe(); decide.AsksBack(o, q.From) {
+		s, err := a.peers.look(ctx, q.From, statusFresh)
+		if err != nil {
+			return struct{}{}, err
+		}
+		a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Statuses[q.From] = s; delete(t.Silent, q.From) })
+		a.Wake()
+	}
+	return struct{}{}, nil
 }
 
 // promise is section 6: durable first (V1) and fenced for every older term (U4), then the cut (V2), then the position
@@ -133,7 +145,7 @@ func (a *Agent) followOrder(ctx context.Context, q followRequest) (struct{}, err
 	if q.CatchUp && q.Term != o.Promised {
 		return struct{}{}, fmt.Errorf("order to catch up from %s: it is for term %d, promised is %d", q.Source, q.Term, o.Promised)
 	}
-	return struct{}{}, a.pg.Follow(ctx, &Source{Node: q.Source, Term: q.Term, Addr: q.Addr, CatchUp: q.CatchUp}, me)
+	return struct{}{}, a.pg.Follow(ctx, &Source{Node: q.Source, Term: q.Term, Addr: q.Addr, CatchUp: q.CatchUp, Urgent: !q.CatchUp}, me)
 }
 
 // takeHandover keeps what a former leader had gathered, for the leadership that follows (K6).

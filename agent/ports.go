@@ -24,6 +24,18 @@ type Consensus interface {
 	DialPeer(ctx context.Context, to cluster.NodeID) (net.Conn, error)
 	PeerListener() net.Listener
 	Refusals() map[cluster.NodeID]string
+	// CloseTransport ends Raft's part of the channel for good, without a write; the peer channel stays (B2).
+	CloseTransport() error
+	Membership
+}
+
+// Membership is what a change of Raft's configuration asks of the agent (L6).
+type Membership interface {
+	// SetSettledTerm says in which Raft term the key is settled; 0: in none.
+	SetSettledTerm(raftTerm uint64)
+	// SetBeforeChange sets what is called before each change is proposed, when LeaseEnd counts over the new voters
+	// already. Its error keeps the change from being proposed.
+	SetBeforeChange(f func(context.Context) error)
 }
 
 // Guard is the postmaster's parent.
@@ -54,12 +66,14 @@ const (
 	GuardGone   GuardEventKind = "gone"   // the guard itself is dead
 )
 
-// Source is a node to stream or copy from. CatchUp: named by the taker's catch-up order of the promised term (V1).
+// Source is a node to stream or copy from. CatchUp: named by the taker's catch-up order of the promised term (V1). Urgent:
+// commits wait for it.
 type Source struct {
 	Node    cluster.NodeID
 	Term    cluster.Term
 	Addr    string // host:port
 	CatchUp bool
+	Urgent  bool
 }
 
 // SyncList is what synchronous_standby_names should say.
@@ -80,6 +94,7 @@ type Settings struct {
 type StartSpec struct {
 	Primary  bool
 	Term     cluster.Term
+	Timeline cluster.Timeline // that a primary must go on with
 	Source   *Source
 	Settings Settings
 }
@@ -115,6 +130,7 @@ type Runner interface {
 // Follower is a standby's side of replication.
 type Follower interface {
 	Follow(ctx context.Context, s *Source, me cluster.Member) error
+	EaseSource(ctx context.Context) error // once it streams: what an urgent source set is taken back
 	Cut(ctx context.Context) error
 	Promise(ctx context.Context, t cluster.Term, m cluster.Member) error
 	Promised() cluster.Term
@@ -137,4 +153,11 @@ type Repairer interface {
 	CrashRecover(ctx context.Context) error // U3: of a directory that was not shut down cleanly
 	BaseBackup(ctx context.Context, s Source, m cluster.Member, progress func(done, total int64)) error
 	Rewind(ctx context.Context, s Source, fork cluster.Position, m cluster.Member, progress func(string)) error
+}
+
+// Disk is what this node must be able to write.
+type Disk interface {
+	// Probe writes through to every disk that counts, and calls at before each with what it is about to touch, so that
+	// one that hangs can be named. It may take as long as the disk does.
+	Probe(at func(what string)) error
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"time"
 
 	"pgquorum/agent/decide"
@@ -39,7 +40,38 @@ func (a *Agent) gateOpen(o *decide.Observation, kFull int) bool {
 	if a.gate.term != o.View.Key.Term {
 		a.gate = gate{term: o.View.Key.Term, since: o.Now}
 	}
+	a.gate.settled = a.gate.settled || decide.RuleSettled(o)
 	return decide.GateOpen(o, a.gate.since, kFull)
+}
+
+// noteShown is the event of S4: /primary is shown although the rule of the term is not settled, since the second has
+// passed. Once per term; a rule that is changed after it was settled shuts no gate and is no such case.
+func (a *Agent) noteShown(ctx context.Context, o *decide.Observation) {
+	a.mu.Lock()
+	g := a.gate
+	due := g.term != 0 && !g.settled && a.shownTold < g.term
+	a.mu.Unlock()
+	if !due {
+		return
+	}
+	missing := decide.ShownUnsettled(o, g.since, decide.FullFor(o, a.opt.Self))
+	if missing == "" {
+		return
+	}
+	a.mu.Lock()
+	a.shownTold = g.term
+	a.mu.Unlock()
+	a.event(ctx, "shown_unsettled", g.term, missing)
+}
+
+// gateOpens is when the second of S4 ends for a gate that is still shut; zero: there is none.
+func (a *Agent) gateOpens() cluster.Instant {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.gate.term == 0 || a.gate.settled {
+		return 0
+	}
+	return a.gate.since.Add(decide.GateFor)
 }
 
 // phases are the moments of the last take-over that this node had a part in.

@@ -10,20 +10,26 @@ import (
 	"pgquorum/cluster"
 )
 
-// upkeepEvery is the pause between two rounds of what must be kept in order but is in no hurry.
-const upkeepEvery = time.Second
+// upkeepEvery is the pause between two rounds of what must be kept in order but is in no hurry; a standby's slots and files
+// are looked at in each standbyRounds-th, which is how much WAL for the others they hold back, and how long a file that
+// somebody edited stands.
+const (
+	upkeepEvery   = time.Second
+	standbyRounds = 10
+)
 
-// upkeep keeps slots, settings and the recorded LSN in order, beside the loop. It changes nobody's role.
+// upkeep keeps slots, settings and the recorded LSN in order, beside the loop. It changes nobody's role, and a change of
+// roles is no reason for it: slots are the same on all data nodes, and a take-over has no time to spare.
 func (a *Agent) upkeep(ctx context.Context) {
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
-	var last upkeepKey
+	last, rounds := upkeepKey{}, 0
 	for due := true; ; {
 		o := a.observe()
-		key := upkeepKey{o.View.Key.Term, len(o.View.Nodes), o.Local.Postgres.StartTime, o.Local.Postgres.Role}
+		key := upkeepKey{len(o.View.Nodes), o.Local.Postgres.StartTime}
 		if (due || key != last) && o.Local.Postgres.State == cluster.PostgresRunning && o.Job.Action == "" {
-			a.keepOrder(ctx, o, key != last)
-			last = key
+			a.keepOrder(ctx, o, key != last, rounds%standbyRounds == 0)
+			last, rounds = key, rounds+1
 		}
 		select {
 		case <-ctx.Done():
@@ -38,14 +44,12 @@ func (a *Agent) upkeep(ctx context.Context) {
 
 // upkeepKey tells when slots must be looked at again at once.
 type upkeepKey struct {
-	term  cluster.Term
 	nodes int
 	start string
-	role  cluster.Role
 }
 
-// keepOrder is one round.
-func (a *Agent) keepOrder(ctx context.Context, o *decide.Observation, changed bool) {
+// keepOrder is one round: changed, whether nodes or this life of Postgres are new; thorough, whether a standby looks at all.
+func (a *Agent) keepOrder(ctx context.Context, o *decide.Observation, changed, thorough bool) {
 	ctx, cancel := context.WithTimeout(ctx, applyLimit)
 	defer cancel()
 	others := slices.DeleteFunc(o.View.Names(), func(n cluster.NodeID) bool { return n == a.opt.Self })
@@ -56,14 +60,40 @@ func (a *Agent) keepOrder(ctx context.Context, o *decide.Observation, changed bo
 	}
 	switch o.Local.Postgres.Role {
 	case cluster.RoleStandby:
-		a.keepStandby(ctx, o, others)
+		a.keepStandby(ctx, o, others, changed || thorough)
 	case cluster.RolePrimary:
 		a.keepPrimary(ctx, o)
 	}
 }
 
-// keepStandby advances the slots that would keep WAL for the others, and keeps the list for a promotion (S3).
-func (a *Agent) keepStandby(ctx context.Context, o *decide.Observation, others []cluster.NodeID) {
+// keepStandby advances the slots that would keep WAL for the others, and keeps settings and the list for a promotion (S3).
+func (a *Agent) keepStandby(ctx context.Context, o *decide.Observation, others []cluster.NodeID, thorough bool) {
+	me := cluster.Member{Node: a.opt.Self, Incarnation: o.Local.Postgres.Incarnation}
+	settings := a.settings(o, me)
+	if thorough {
+		a.advanceSlots(ctx, o, others)
+		a.easeSource(ctx, o)
+	} else if reflect.DeepEqual(settings, a.configured) && (settings.Sync.K == 0 || a.isPrepared(preparedList{settings.Sync, o.Local.Postgres.StartTime})) {
+		return
+	}
+	settings, ok := a.configureStandby(ctx)
+	if ok {
+		a.configured = settings
+		a.proveEarly(ctx, o, settings.Sync)
+	}
+}
+
+// easeSource ends the hurry of a standby that has caught up on the key's timeline.
+func (a *Agent) easeSource(ctx context.Context, o *decide.Observation) {
+	if p := o.Local.Postgres; !p.Streaming || p.Timeline != o.View.Key.Timeline {
+		return
+	}
+	if err := a.pg.EaseSource(ctx); err != nil {
+		a.log.WarnContext(ctx, "settings of a hurried standby not taken back", "error", err)
+	}
+}
+
+func (a *Agent) advanceSlots(ctx context.Context, o *decide.Observation, others []cluster.NodeID) {
 	to := map[cluster.NodeID]cluster.LSN{}
 	for _, n := range others {
 		p, ok := o.Peers[n]
@@ -74,10 +104,6 @@ func (a *Agent) keepStandby(ctx context.Context, o *decide.Observation, others [
 	}
 	if err := a.pg.AdvanceSlots(ctx, to); err != nil {
 		a.log.WarnContext(ctx, "replication slots not advanced", "error", err)
-	}
-	settings, ok := a.configureStandby(ctx)
-	if ok {
-		a.proveEarly(ctx, o, settings.Sync)
 	}
 }
 
@@ -107,17 +133,22 @@ func (a *Agent) configureStandby(ctx context.Context) (Settings, bool) {
 // first proof may take a checkpoint (S3), which a promotion must not.
 func (a *Agent) proveEarly(ctx context.Context, o *decide.Observation, l SyncList) {
 	want := preparedList{l, o.Local.Postgres.StartTime}
-	a.mu.Lock()
-	done := reflect.DeepEqual(a.prepared, want)
-	a.mu.Unlock()
-	if l.K == 0 || done {
+	if l.K == 0 || a.isPrepared(want) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkpointLimit)
+	a.setEndEarly(cancel)
+	defer a.setEndEarly(nil)
 	defer cancel()
 	if err := a.prepare(ctx, l, want.start, a.stillStandby); err != nil {
 		a.log.InfoContext(ctx, "list for a promotion not proven yet", "reason", err)
 	}
+}
+
+func (a *Agent) setEndEarly(cancel context.CancelFunc) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.endEarly = cancel
 }
 
 // stillStandby says whether no take-over has begun that sets the list itself.

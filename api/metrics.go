@@ -56,6 +56,7 @@ var metrics = []metric{
 	{"pgquorum_sync_k", "Standbys that confirm each commit before it is acknowledged.", prometheus.GaugeValue, func(_ *probe, st *Status) float64 { return float64(st.PGQuorum.Sync.K) }},
 	{"pgquorum_sync_k_full", "Standbys that should confirm each commit.", prometheus.GaugeValue, func(_ *probe, st *Status) float64 { return float64(st.PGQuorum.Sync.KFull) }},
 	{"pgquorum_guard_alive", "Value is 1 if the guard answers.", prometheus.GaugeValue, func(p *probe, _ *Status) float64 { return one(p.snap.Local.Guard.Alive) }},
+	{"pgquorum_disk_writable", "Value is 1 if the last probe could write to this node's disks.", prometheus.GaugeValue, func(p *probe, _ *Status) float64 { return one(p.snap.Local.DiskFault == "") }},
 	{"raft_is_leader", "Value is 1 if this node leads Raft.", prometheus.GaugeValue, func(p *probe, _ *Status) float64 { return one(p.snap.Local.Raft.State == cluster.RaftLeader) }},
 	{"raft_term", "The persisted Raft term.", prometheus.CounterValue, func(p *probe, _ *Status) float64 { return float64(p.snap.Local.Raft.Term) }},
 	{"raft_commit_index", "The last committed index.", prometheus.CounterValue, func(p *probe, _ *Status) float64 { return float64(p.snap.Local.Raft.Commit) }},

@@ -86,6 +86,7 @@ type PostgresStatus struct {
 	StartTime      string        `json:"start_time,omitempty"` // postmaster start
 	Timeline       Timeline      `json:"timeline"`             // running: of the WAL it writes or replays; stopped: the control file's
 	Clean          bool          `json:"clean"`                // stopped: it was shut down cleanly
+	Redo           LSN           `json:"redo,omitempty"`       // stopped or starting: from where recovery replays, by the control file; 0: not known
 	Current        LSN           `json:"current"`              // primary: end of flushed WAL
 	Received       LSN           `json:"received"`             // standby: receiver's flush LSN, 0 if none in this run
 	Replayed       LSN           `json:"replayed"`             // standby
@@ -127,8 +128,9 @@ type NodeStatus struct {
 	Position   Position       `json:"position"` // last known; a promise's position is the one that counts
 	SeenMax    Timeline       `json:"seen_max"` // highest number among its history files
 	Guard      GuardStatus    `json:"guard"`
-	CanPromote string         `json:"can_promote"`         // empty: yes; else why not
-	Stopping   bool           `json:"stopping,omitempty"`  // its agent is on its way out
-	WantsOut   Incarnation    `json:"wants_out,omitempty"` // its data is about to lose WAL, or is gone: take that life out of the rules (V5, S8)
-	Phase      string         `json:"phase"`               // what it is doing, in words
+	CanPromote string         `json:"can_promote"`          // empty: yes; else why not
+	DiskFault  string         `json:"disk_fault,omitempty"` // why it cannot write (B2); empty: it can
+	Stopping   bool           `json:"stopping,omitempty"`   // its agent is on its way out
+	WantsOut   Incarnation    `json:"wants_out,omitempty"`  // its data is about to lose WAL, or is gone: take that life out of the rules (V5, S8)
+	Phase      string         `json:"phase"`                // what it is doing, in words
 }

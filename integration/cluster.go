@@ -17,6 +17,7 @@ type Options struct {
 	Nodes     int
 	Spare     int // further hosts with no node on them, named n4, n5, ...
 	Heartbeat time.Duration
+	OwnDisks  bool // each host's data and raft are on a disk of its own, which can be frozen
 }
 
 // Cluster is some hosts on one bridge, with a host for clients and one for HAProxy.
@@ -79,6 +80,11 @@ func (c *Cluster) make(name string) (err error) {
 			return err
 		}
 		c.Hosts = append(c.Hosts, h)
+		if c.opt.OwnDisks {
+			if err := h.makeDisk(); err != nil {
+				return err
+			}
+		}
 	}
 	for _, h := range c.Hosts {
 		if err := h.Write(c.nodeFile(h)); err != nil {
@@ -91,7 +97,7 @@ func (c *Cluster) make(name string) (err error) {
 
 // remove ends and removes everything.
 func (c *Cluster) remove(name string) error {
-	var errs []error
+	errs := []error{thawUnder(c.dir)}
 	for _, h := range c.Hosts {
 		errs = append(errs, h.KillAll(), h.ns.Close())
 		h.freeSharedMemory()

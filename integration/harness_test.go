@@ -256,7 +256,8 @@ func TestWriters(t *testing.T) {
 // leaveBehind makes a re-executed test binary leave everything behind and die without a word.
 const leaveBehind = "PGQUORUM_LEAVE_BEHIND"
 
-// leave is that process: a network, a cgroup with a process in it, a mount, and then SIGKILL.
+// leave is that process: a network, a cgroup with a process in it that hangs in a write to a frozen disk, a mount, and then
+// SIGKILL.
 func leave() int {
 	name := lab.next()
 	n, err := NewNetwork(name)
@@ -266,17 +267,30 @@ func leave() int {
 		if err == nil {
 			var h *Host
 			if h, err = newHost(lab, n, "n1", dir, cgroup, 1); err == nil {
-				var where Where
-				if where, err = h.where(); err == nil {
-					_, err = where.Start("sleep", "1000")
-				}
+				err = leaveHanging(h)
 			}
 		}
-		err = errors.Join(err, command("mount", "-t", "tmpfs", "tmpfs", filepath.Join(dir, "n1")))
+		err = errors.Join(err, command("mount", "-t", "tmpfs", "tmpfs", filepath.Join(dir, "n1", "mount")))
 	}
 	fmt.Println(os.Getpid(), err)
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	return 1
+}
+
+// leaveHanging freezes the host's own disk under a process that writes to it.
+func leaveHanging(h *Host) error {
+	if err := errors.Join(os.Mkdir(filepath.Join(h.Dir, "mount"), 0o755), h.makeDisk()); err != nil {
+		return err
+	}
+	where, err := h.where()
+	if err != nil {
+		return err
+	}
+	if err := h.FreezeDisk(); err != nil {
+		return err
+	}
+	_, err = where.Start("/bin/sh", "-c", "echo hangs > "+filepath.Join(h.home(), "file"))
+	return err
 }
 
 // A test process that is killed leaves nothing on the machine.
@@ -297,6 +311,9 @@ func TestJanitor(t *testing.T) {
 			if left := named(where, owned(pid, "")); len(left) > 0 {
 				return fmt.Errorf("left behind: %v", left)
 			}
+		}
+		if loops := loopsOn(owned(pid, "")); len(loops) > 0 {
+			return fmt.Errorf("left behind: %v", loops)
 		}
 		return nil
 	}))

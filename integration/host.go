@@ -24,6 +24,7 @@ type Host struct {
 	net     *Network
 	ns      *Namespace
 	cgroups string // the parent of the host's cgroups
+	ownDisk bool   // data and raft are on a disk of the host's own
 	boots   int
 	cgroup  string // of the present boot
 	killed  bool   // since that boot
@@ -68,10 +69,10 @@ func (h *Host) newCgroup() error {
 func (h *Host) File() string { return filepath.Join(h.Dir, "node.yml") }
 
 // Data is PGDATA.
-func (h *Host) Data() string { return filepath.Join(h.Dir, "data") }
+func (h *Host) Data() string { return filepath.Join(h.home(), "data") }
 
 // Raft is raft.data_dir.
-func (h *Host) Raft() string { return filepath.Join(h.Dir, "raft") }
+func (h *Host) Raft() string { return filepath.Join(h.home(), "raft") }
 
 // Log is the agent's log.
 func (h *Host) Log() string { return filepath.Join(h.Dir, "agent.log") }

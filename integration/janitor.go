@@ -87,6 +87,9 @@ func Sweep(pid int) error { return sweep(owned(pid, "")) }
 // sweep removes everything whose name begins with prefix.
 func sweep(prefix string) error {
 	var errs []error
+	for _, dir := range named(os.TempDir(), prefix) {
+		errs = append(errs, thawUnder(dir)) // first of all: nothing that hangs in a write can be killed
+	}
 	for _, cgroup := range named(cgroupMount(), prefix) {
 		errs = append(errs, removeCgroup(cgroup))
 	}
@@ -162,15 +165,13 @@ func killCgroup(ctx context.Context, dir string) error {
 
 // unmountUnder detaches every mount at or below dir.
 func unmountUnder(dir string) error {
-	mounts, err := os.ReadFile("/proc/self/mounts")
+	mounts, err := mountsUnder(dir)
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], dir+"/") {
-			if err := syscall.Unmount(f[1], syscall.MNT_DETACH); err != nil {
-				return fmt.Errorf("unmount %s: %w", f[1], err)
-			}
+	for _, m := range mounts {
+		if err := syscall.Unmount(m, syscall.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmount %s: %w", m, err)
 		}
 	}
 	return nil

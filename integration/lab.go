@@ -45,7 +45,7 @@ func (l *Lab) look() (missing []string) {
 	if os.Geteuid() != 0 {
 		missing = append(missing, "root, for network namespaces and cgroups (sudo make test)")
 	}
-	for _, tool := range [][2]string{{"ip", "iproute2"}, {"nft", "nftables"}, {"haproxy", "haproxy"}} {
+	for _, tool := range [][2]string{{"ip", "iproute2"}, {"nft", "nftables"}, {"haproxy", "haproxy"}, {"mkfs.ext4", "e2fsprogs"}} {
 		if _, err := exec.LookPath(tool[0]); err != nil {
 			missing = append(missing, fmt.Sprintf("%s (package %s, see scripts/deps.sh)", tool[0], tool[1]))
 		}

@@ -34,6 +34,10 @@ func (c *ControlData) Clean() bool {
 	return c.State == "shut down" || c.State == "shut down in recovery"
 }
 
+// recoversTo is the timeline on which a start without standby.signal goes on: whatever history files there are.
+// Source: InitWalRecovery, xlogrecovery.c, PostgreSQL 15.
+func (c *ControlData) recoversTo() cluster.Timeline { return max(c.Timeline, c.MinRecoveryTL) }
+
 // controlTimeout bounds one run of pg_controldata.
 const controlTimeout = 5 * time.Second
 

@@ -22,7 +22,15 @@ type Source struct {
 	Host    string
 	Port    int
 	CatchUp bool // named by the taker's catch-up order of the promised term (V1)
+
+	// Urgent: commits wait for this standby, after a take-over. The segment with which it begins the new timeline is then
+	// not filled with zeros first, which takes longer than all the WAL in it; EaseSource ends that for later segments,
+	// where it would make each flush slower.
+	Urgent bool
 }
+
+// urgentLine is the setting that goes with it. Source: XLogFileInitInternal, xlog.c, PostgreSQL 15.
+const urgentLine = "wal_init_zero = off\n"
 
 // Follow points the standby at s, or at nobody (nil), by a reload and never by a restart: a WAL receiver that streams
 // from another source is ended by PostgreSQL itself when it reads the change. ErrBelowPromise: s is of a term below the
@@ -59,8 +67,36 @@ func (p *Postgres) writeSource(s *Source, me cluster.Member) (changed bool, err 
 			return false, err
 		}
 		text = standbyConfHead + sourceLine(s) + standbyLines(p.primaryConnInfo(s, me, passfile), SlotName(p.opt.Self))
+		if s.Urgent {
+			text += urgentLine
+		} else if have, err := os.ReadFile(p.standbyConfPath()); err == nil && string(have) == text+urgentLine {
+			return false, nil // the source is the same
+		}
 	}
-	return writeIfChanged(filepath.Join(p.opt.DataDir, standbyConf), text)
+	return writeIfChanged(p.standbyConfPath(), text)
+}
+
+func (p *Postgres) standbyConfPath() string { return filepath.Join(p.opt.DataDir, standbyConf) }
+
+// EaseSource takes back what an urgent source set, once the standby streams; source and receiver stay as they are.
+func (p *Postgres) EaseSource(ctx context.Context) error {
+	p.source.Lock()
+	defer p.source.Unlock()
+	have, err := os.ReadFile(p.standbyConfPath())
+	if err != nil {
+		return fmt.Errorf("ease source: %w", err)
+	}
+	text, urgent := strings.CutSuffix(string(have), urgentLine)
+	if !urgent {
+		return nil
+	}
+	if err := writeFileDurable(p.standbyConfPath(), []byte(text), 0o600); err != nil {
+		return fmt.Errorf("ease source: %w", err)
+	}
+	if err := p.guard.Load().Reload(ctx); err != nil && !errors.Is(err, ErrNotRunning) {
+		return fmt.Errorf("ease source: reload: %w", err)
+	}
+	return nil
 }
 
 const standbyConfHead = "# Written by pgquorum at each change of the source; do not edit.\n"
@@ -111,7 +147,7 @@ func (p *Postgres) primaryConnInfo(s *Source, me cluster.Member, passfile string
 
 // readSource gives the source and term that the file names; zero when it names none.
 func (p *Postgres) readSource() (node cluster.NodeID, term cluster.Term) {
-	data, err := os.ReadFile(filepath.Join(p.opt.DataDir, standbyConf))
+	data, err := os.ReadFile(p.standbyConfPath())
 	if err != nil {
 		return "", 0
 	}

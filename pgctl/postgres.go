@@ -59,6 +59,7 @@ type Postgres struct {
 	control    *ControlData
 	controlKey controlKey
 	last       lastRunning
+	promised   *promiseMark // as the file has it; nil: not read yet. Only this process writes it
 }
 
 // New gives the local Postgres, run through guard.

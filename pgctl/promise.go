@@ -43,9 +43,19 @@ func (p *Postgres) Promise(_ context.Context, term cluster.Term, m cluster.Membe
 		if err := os.MkdirAll(p.opt.GuardDir, 0o700); err != nil {
 			return fmt.Errorf("promise: %w", err)
 		}
-		return writeDurable(filepath.Join(p.opt.GuardDir, promiseFile), want)
+		if err := writeDurable(filepath.Join(p.opt.GuardDir, promiseFile), want); err != nil {
+			p.rememberPromise(nil) // it may have the new one all the same
+			return err
+		}
+		p.rememberPromise(&want)
 	}
 	return nil
+}
+
+func (p *Postgres) rememberPromise(m *promiseMark) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.promised = m
 }
 
 // Promised is the term of the promise that stands; 0: none. A file that cannot be read counts as the highest term there
@@ -59,13 +69,19 @@ func (p *Postgres) Promised() cluster.Term {
 	return m.Term
 }
 
-// readPromise reads the file; a missing one is no promise.
+// readPromise gives what the file has, read once; a missing file is no promise.
 func (p *Postgres) readPromise() (m promiseMark, err error) {
-	err = readJSON(filepath.Join(p.opt.GuardDir, promiseFile), &m)
-	if errors.Is(err, fs.ErrNotExist) {
-		return promiseMark{}, nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.promised != nil {
+		return *p.promised, nil
 	}
-	return m, err
+	err = readJSON(filepath.Join(p.opt.GuardDir, promiseFile), &m)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return m, err
+	}
+	p.promised = &m
+	return m, nil
 }
 
 // allowed says whether a source may be followed under the promise (V1): its term is not below it. At the promised term

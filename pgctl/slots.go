@@ -153,14 +153,17 @@ func (p *Postgres) AdvanceSlots(ctx context.Context, to map[cluster.NodeID]clust
 	p.slots.Lock()
 	defer p.slots.Unlock()
 
-	conn, err := p.superuserConn(ctx)
+	err := p.withConn(ctx, func(conn *pgx.Conn) error { return advanceSlots(ctx, conn, to) })
 	if err != nil {
 		return fmt.Errorf("slots: %w", err)
 	}
-	defer closeConn(ctx, conn)
+	return nil
+}
+
+func advanceSlots(ctx context.Context, conn *pgx.Conn, to map[cluster.NodeID]cluster.LSN) error {
 	have, err := readSlots(ctx, conn)
 	if err != nil {
-		return fmt.Errorf("slots: %w", err)
+		return err
 	}
 	var failed []error
 	for node, lsn := range to {

@@ -20,10 +20,11 @@ var ErrNotStarted = errors.New("postgres ended while it was starting")
 
 // StartSpec says how to start.
 type StartSpec struct {
-	Primary  bool         // needs the guard's live lease for Term (U2)
-	Term     cluster.Term // of the lease, for a primary
-	Source   *Source      // of a standby; nil: none, as after a cut
-	NoTCP    bool         // the socket only
+	Primary  bool             // needs the guard's live lease for Term (U2)
+	Term     cluster.Term     // of the lease, for a primary
+	Timeline cluster.Timeline // that a primary must go on with: the key's; 0: whatever the directory is on
+	Source   *Source          // of a standby; nil: none, as after a cut
+	NoTCP    bool             // the socket only
 	Settings Settings
 }
 
@@ -54,6 +55,9 @@ func (p *Postgres) launchLocked(ctx context.Context, spec StartSpec) error {
 	if err := p.clearTheGround(ctx); err != nil {
 		return err
 	}
+	if err := p.rightTimeline(ctx, spec); err != nil {
+		return err
+	}
 	if _, err := p.writeSettings(ctx, spec.Settings, !spec.Primary); err != nil {
 		return err
 	}
@@ -61,6 +65,23 @@ func (p *Postgres) launchLocked(ctx context.Context, spec StartSpec) error {
 		return err
 	}
 	return p.runServer(ctx, spec)
+}
+
+// rightTimeline refuses a primary that would come up on another timeline than the key's (F2): one that died inside its
+// promotion, with the new history file written and the control file not yet, would go on with the old one, and acknowledge
+// commits there.
+func (p *Postgres) rightTimeline(ctx context.Context, spec StartSpec) error {
+	if !spec.Primary || spec.Timeline == 0 {
+		return nil
+	}
+	c, err := p.ControlData(ctx)
+	if err != nil {
+		return err
+	}
+	if have := c.recoversTo(); have != spec.Timeline {
+		return fmt.Errorf("primary: want timeline %d, its recovery would end on %d: %w", spec.Timeline, have, ErrWrongTimeline)
+	}
+	return nil
 }
 
 // runServer measures the WAL, starts the server and waits for its postmaster.pid.

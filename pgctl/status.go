@@ -62,6 +62,9 @@ func (p *Postgres) Status(ctx context.Context) (cluster.PostgresStatus, error) {
 		return st, nil
 	case noServerYet(err):
 		st.State = cluster.PostgresStarting
+		if c, err := p.cachedControl(ctx); err == nil { // an estimate (C3): without it none is made
+			st.Redo = c.Redo
+		}
 		if run.state == "stopping" {
 			st.State = cluster.PostgresStopping
 		}
@@ -78,13 +81,8 @@ func (p *Postgres) stoppedStatus(st *cluster.PostgresStatus, c *ControlData) err
 	if c == nil {
 		return nil
 	}
-	st.Clean = c.Clean()
-	h, err := p.walFiles(c).ownHistory(c)
-	if err != nil {
-		st.Timeline = c.Timeline
-		return nil // a directory that lacks its pg_wal is not ours to judge here: Position says that it knows nothing
-	}
-	st.Timeline = h.tli
+	st.Clean, st.Redo = c.Clean(), c.Redo
+	st.Timeline = c.recoversTo()
 	return nil
 }
 

@@ -36,7 +36,7 @@ func TestStatusFollowsLife(t *testing.T) {
 		t.Fatalf("stopped standby: %+v", st)
 	}
 	must(t, primary.Stop(within(t), StopImmediate, 0))
-	if p := primary.look(); p.State != cluster.PostgresStopped || p.Clean || p.SystemID == "" {
+	if p := primary.look(); p.State != cluster.PostgresStopped || p.Clean || p.SystemID == "" || p.Redo == 0 || p.Redo > at { // C3: the estimate's beginning
 		t.Fatalf("crashed primary: %+v", p)
 	}
 }

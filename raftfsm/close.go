@@ -30,6 +30,7 @@ func (n *Node) stop() error {
 	if n.watch != nil {
 		n.watch.stop()
 	}
+	n.spreading.Stop()
 	var errs []error
 	if n.mux != nil {
 		errs = append(errs, n.mux.Close())

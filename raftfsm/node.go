@@ -47,6 +47,8 @@ type Node struct {
 	settledTerm atomic.Uint64
 	campaigned  atomic.Bool
 
+	spreading *time.Timer // runs spread
+
 	change       sync.Mutex // one membership change at a time
 	hook         sync.Mutex // guards beforeChange
 	beforeChange func(context.Context) error
@@ -67,9 +69,12 @@ const (
 	trailingLogs      = 4096
 	keptSnapshots     = 2
 
-	// commitTimeout: an idle leader tells followers its commit index each 1 to 2 times this. Nothing waits for it: a
-	// follower that must know is told on the peer channel, and a new leader makes its Barrier. LEASE.md has what it costs.
-	commitTimeout = 100 * time.Millisecond
+	// commitTimeout: an idle leader tells followers its commit index each 1 to 2 times this, and turns to a follower that
+	// was away. After a command they learn of its commit sooner, by spread. LEASE.md has what it costs.
+	commitTimeout = 400 * time.Millisecond
+
+	// spreadPause is from the last of several commands, one after another, to the entry that spreads their commit.
+	spreadPause = 20 * time.Millisecond
 )
 
 // Open starts Raft on DataDir/raft, listens, and bootstraps the initial members if the store is empty. It does not wait
@@ -82,6 +87,8 @@ func Open(ctx context.Context, opt Options) (*Node, error) {
 		opt: opt, fsm: newFSM(opt.Scope, opt.Wake), answers: newAnswers(), acks: newAcks(opt.Clock),
 		progress: newProgress(), ending: make(chan struct{}), closeDone: make(chan struct{}),
 	}
+	n.spreading = time.AfterFunc(time.Hour, n.spread)
+	n.spreading.Stop()
 	if err := n.open(ctx); err != nil {
 		n.abandon()
 		return nil, err

@@ -34,6 +34,7 @@ func (n *Node) Apply(ctx context.Context, cmd cluster.Command) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("apply %s: %w", cmd.Kind(), err)
 	}
+	n.spreading.Reset(spreadPause)
 	switch v := value.(type) {
 	case *cluster.Refused:
 		return nil, v
@@ -42,6 +43,17 @@ func (n *Node) Apply(ctx context.Context, cmd cluster.Command) (any, error) {
 	}
 	return value, nil
 }
+
+// spread tells the followers of the newest commit: the commit index travels with the next entry only, or when the leader has
+// been idle for long. A node that waits for the fork of a timeline before it follows would wait that long.
+func (n *Node) spread() {
+	if !n.closed() && n.raft.State() == raft.Leader {
+		n.raft.Barrier(spreadTimeout) // of no interest whether it commits: the next command spreads again
+	}
+}
+
+// spreadTimeout bounds the wait for a place in Raft's queue.
+const spreadTimeout = time.Second
 
 // Barrier returns once everything committed before is applied here, with the Raft term in which that was (K1). It is an
 // error if the term changed meanwhile.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what pgquorum's tests need and this machine lacks: PostgreSQL, HAProxy, iproute2, nftables (Debian 12, root).
+# Installs what pgquorum's tests need and this machine lacks: PostgreSQL, HAProxy, iproute2, nftables, e2fsprogs (Debian 12, root).
 # With names of packages among these as arguments, it sees to those alone: scripts/deps.sh postgresql haproxy
 #
 # It never touches a PostgreSQL cluster that exists. Debian's default cluster is neither created (it would take port 5432
@@ -9,7 +9,7 @@ set -euo pipefail
 say() { printf 'deps: %s\n' "$*"; }
 die() { printf 'deps: %s\n' "$*" >&2; exit 1; }
 
-[ $# -gt 0 ] || set -- postgresql haproxy iproute2 nftables
+[ $# -gt 0 ] || set -- postgresql haproxy iproute2 nftables e2fsprogs
 wanted=("$@")
 
 has() {
@@ -20,7 +20,8 @@ has() {
     haproxy) command -v haproxy ;;
     iproute2) command -v ip ;;
     nftables) command -v nft ;;
-    *) die "$1: want postgresql, haproxy, iproute2 or nftables" ;;
+    e2fsprogs) command -v mkfs.ext4 ;;
+    *) die "$1: want postgresql, haproxy, iproute2, nftables or e2fsprogs" ;;
     esac >/dev/null
 }
 

@@ -34,6 +34,10 @@ const (
 	ChangeRule   Action = "change_rule"   // S2 step 1 (and 4 at once where it may)
 	SettleRule   Action = "settle_rule"   // S2 steps 2 to 4, S4
 	RecordFork   Action = "record_fork"   // F1
+
+	// Of Disk only (B2): the loop never sees them.
+	CloseTransport Action = "close_transport" // Raft's, for good, so that another is elected
+	EndAgent       Action = "end_agent"       // so that it is started anew
 )
 
 // Decision is one action, its reason and what it needs.
@@ -60,6 +64,7 @@ const (
 	ReasonNewLeader        Reason = "leader of a new raft term"
 	ReasonHolderUnknown    Reason = "key holder is not this node: ask all"
 	ReasonHolderWell       Reason = "key holder has a live lease: leadership goes back to it"
+	ReasonHolderSooner     Reason = "key holder comes back sooner than another could take over: leadership goes back to it"
 	ReasonPromises         Reason = "promises of the next term are missing"
 	ReasonLeaseNotOver     Reason = "the holder's lease may still be alive"
 	ReasonNoCandidate      Reason = "no candidate satisfies the recorded sync rules"
@@ -76,6 +81,8 @@ const (
 	ReasonCrashed          Reason = "postgres is gone while the lease is alive"
 	ReasonHung             Reason = "postgres does not answer"
 	ReasonStandbyReady     Reason = "a standby is ready and holds everything"
+	ReasonStandbySooner    Reason = "a standby takes over sooner than redo would end"
+	ReasonUnread           Reason = "the end of this node's WAL is still being looked for"
 	ReasonNoStandby        Reason = "no standby could take over sooner"
 	ReasonResume           Reason = "the switchover did not come to pass: the same primary starts again"
 	ReasonCannotPromote    Reason = "promotion did not succeed"
@@ -91,6 +98,8 @@ const (
 	ReasonRuleDiffers      Reason = "sync rule differs from the wanted one"
 	ReasonRuleUnsettled    Reason = "older sync rules are still recorded"
 	ReasonForkUnrecorded   Reason = "fork of an allotted timeline is not recorded"
+	ReasonCannotWrite      Reason = "this node cannot write"
+	ReasonWritesAgain      Reason = "this node writes again, and its raft transport is closed: the agent ends, to be started anew"
 	ReasonRequested        Reason = "asked for by an operator"
 	ReasonJob              Reason = "an action is still running"
 	ReasonRetry            Reason = "the last try did not succeed: waiting before the next"

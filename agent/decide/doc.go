@@ -10,6 +10,6 @@
 //	    every recorded rule is satisfied by promises of the next term and the old lease has surely ended (K4 to K7).
 //	I4  Nothing that changes data (clone, rewind) while this node's data counts in a recorded rule (V5).
 //
-// Where to look: why did it fence, demote or restart? fence.go, primary.go. Why did it (not) take over? takeover.go,
-// candidate.go. Why does it follow, rewind or clone? standby.go. Why is k what it is? syncrule.go.
+// Where to look: why did it fence, demote or restart? fence.go, disk.go, primary.go, redo.go. Why did it (not) take over?
+// takeover.go, candidate.go. Why does it follow, rewind or clone? standby.go. Why is k what it is? syncrule.go, streams.go.
 package decide

@@ -1,6 +1,8 @@
 package decide
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"pgquorum/cluster"
@@ -18,8 +20,37 @@ func GateOpen(o *Observation, since cluster.Instant, kFull int) bool {
 		return false
 	case o.View.Config.SynchronousModeStrict && cur.Mode != cluster.SyncOff && cur.K < kFull:
 		return false
-	case len(o.View.Rules) == 1 && o.RuleProven:
+	case RuleSettled(o):
 		return true
 	}
 	return o.Now.Sub(since) >= GateFor
+}
+
+// RuleSettled says whether the newest rule is in force and confirmed, and no older one is recorded beside it (S2, S4).
+func RuleSettled(o *Observation) bool { return len(o.View.Rules) == 1 && o.RuleProven }
+
+// ShownUnsettled says in words what is still missing when /primary is shown only because its second has passed (S4), so
+// that a row that is read may yet vanish; empty: the gate is shut, or open because the rule is settled.
+func ShownUnsettled(o *Observation, since cluster.Instant, kFull int) string {
+	if RuleSettled(o) || !GateOpen(o, since, kFull) {
+		return ""
+	}
+	cur, _ := o.View.Current()
+	missing := []string{fmt.Sprintf("rule %d (k=%d of %d standbys) is not settled after %v", cur.ID, cur.K, len(cur.Standbys), GateFor)}
+	if n := len(o.View.Rules) - 1; n > 0 {
+		missing = append(missing, fmt.Sprintf("older rules still recorded: %d, the oldest of term %d under %s", n, o.View.Rules[0].Term, o.View.Rules[0].Primary.Node))
+	}
+	if !o.RuleProven {
+		missing = append(missing, "its list is not proven in force and confirmed in this run of postgres")
+	}
+	if Unable(o) {
+		var silent []string
+		for _, m := range cur.Standbys {
+			if !able(o, m) {
+				silent = append(silent, string(m.Node))
+			}
+		}
+		missing = append(missing, "these of its standbys do not stream: "+strings.Join(silent, ", "))
+	}
+	return strings.Join(missing, "; ")
 }

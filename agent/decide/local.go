@@ -12,6 +12,8 @@ func CannotPromote(s cluster.NodeStatus, tags cluster.Tags) string {
 	switch {
 	case s.Stopping:
 		return "its agent is stopping"
+	case s.DiskFault != "":
+		return noWrite(s)
 	case tags.NoFailover:
 		return "it is tagged nofailover"
 	case p.Data != cluster.DataOurs:

@@ -36,9 +36,13 @@ type Observation struct {
 	Resume    bool   // a switchover did not come to pass: the same primary starts again (B1)
 	Refused   string // why this node's data is not touched; empty: it may be
 
-	StandbyLackingSince cluster.Instant // holder: since when fewer than k of S can confirm; zero: they can
-	StoppedSince        cluster.Instant // since when Postgres has been down; zero: it runs
-	RuleProven          bool            // the local list for the newest rule is in force
+	DiskFenced      bool // the fence that Local.DiskProblem asks for was ordered (B2)
+	TransportClosed bool // Raft's transport is closed, for good (B2)
+
+	StandbyLackingSince cluster.Instant                    // holder: since when fewer than k of S can confirm; zero: they can
+	DeniedSince         map[cluster.NodeID]cluster.Instant // holder: since when a node says that it does not stream from here, although its walsender has replies (S8)
+	StoppedSince        cluster.Instant                    // since when Postgres has been down; zero: it runs
+	RuleProven          bool                               // the local list for the newest rule is in force
 }
 
 // LeaseState says where the holder's lease stands in this process (L2).

@@ -66,9 +66,10 @@ func promote(o *Observation) (Decision, bool) {
 	return Decision{Action: Promote, Reason: ReasonKeyHeld, Term: k.Term}, true
 }
 
-// revive decides for a Postgres that is gone while the lease is alive (C3): if standbys hold everything and one is
-// ready, hand over at once; else restart in place. A directory that is not on the key's timeline yet was on its way to
-// being promoted: it starts as a standby and is promoted then. The first start of a new cluster is a start in place.
+// revive decides for a Postgres that is gone while the lease is alive (C3, ADR 0019): if standbys hold everything and one
+// is ready, hand over at once; else whichever is sooner by the estimate, a restart in place or a standby that has still
+// to receive and to replay. A directory that is not on the key's timeline yet was on its way to being promoted: it starts
+// as a standby and is promoted then. The first start of a new cluster is a start in place.
 func revive(o *Observation) (Decision, bool) {
 	k, p := o.View.Key, o.Local.Postgres
 	if p.Data != cluster.DataOurs {
@@ -80,24 +81,56 @@ func revive(o *Observation) (Decision, bool) {
 	if o.Resume && o.Failures[StartPrimary] == 0 {
 		return Decision{Action: StartPrimary, Reason: ReasonResume, Term: k.Term}, true
 	}
-	if ready := readyStandby(o); ready != "" {
-		return Decision{Action: HandOver, Reason: ReasonStandbyReady, Node: ready, Term: k.Term}, true
+	other, takes, can := soonest(o, o.lately)
+	if can && takes <= ReadyWithin {
+		return Decision{Action: HandOver, Reason: ReasonStandbyReady, Node: other, Term: k.Term}, true
 	}
 	if o.Failures[StartPrimary] >= MaxStarts || higherPosition(o) {
 		return handOver(o, ReasonCrashed)
 	}
-	return Decision{Action: StartPrimary, Reason: ReasonNoStandby, Term: k.Term}, true
+	if until, unread := unreadUntil(o); unread {
+		return Decision{Action: Wait, Reason: ReasonUnread, Wake: until}, true
+	}
+	redo, known := redoTime(cluster.NodeStatus{Postgres: p, Position: o.Position})
+	if can && known && takes < redo {
+		return Decision{Action: HandOver, Reason: ReasonStandbySooner, Node: other, Term: k.Term, Detail: inTime(other, takes, redo)}, true
+	}
+	d := Decision{Action: StartPrimary, Reason: ReasonNoStandby, Term: k.Term}
+	if can && known {
+		d.Detail = inTime(other, takes, redo)
+	}
+	return d, true
+}
+
+func inTime(other cluster.NodeID, takes, redo time.Duration) string {
+	return fmt.Sprintf("%s in about %v, a restart in about %v", other, takes.Round(time.Millisecond), redo.Round(time.Millisecond))
+}
+
+// unreadUntil says whether the end of this node's WAL is still being looked for while another data node is there to be
+// compared with (C3), and until when that is waited for. A search that takes longer, of very much WAL, is not waited for
+// further: the restart replays all of it in any case.
+func unreadUntil(o *Observation) (until cluster.Instant, unread bool) {
+	if o.Position.Known() || o.StoppedSince.IsZero() {
+		return 0, false
+	}
+	until = o.StoppedSince.Add(HandOverPatience)
+	for name := range o.Peers {
+		if s, ok := o.lately(name); ok && s.Postgres.Data == cluster.DataOurs {
+			return until, o.Now.Before(until)
+		}
+	}
+	return 0, false
 }
 
 // MaxStarts is how often a restart in place, or a promotion, is tried before the key is given up.
 const MaxStarts = 2
 
-// higherPosition says whether a reachable node has more WAL of the key's timeline than this disk (C3): the disk has
-// lost what it had confirmed.
+// higherPosition says whether a reachable data node, also one whose Postgres is down, has more WAL of the key's timeline
+// than this disk (C3): the disk has lost what it had confirmed.
 func higherPosition(o *Observation) bool {
 	for name := range o.Peers {
-		p := o.Peers[name].Status.Position
-		if reachable(o, name) && o.Position.Known() && p.Timeline == o.Position.Timeline && p.LSN > o.Position.LSN {
+		s, answered := o.lately(name)
+		if answered && o.Position.Known() && s.Position.Timeline == o.Position.Timeline && s.Position.LSN > o.Position.LSN {
 			return true
 		}
 	}
@@ -106,31 +139,8 @@ func higherPosition(o *Observation) bool {
 
 // handOver gives the key up, whether or not another is known to be ready: this node cannot serve.
 func handOver(o *Observation, why Reason) (Decision, bool) {
-	return Decision{Action: HandOver, Reason: why, Node: readyStandby(o), Term: o.View.Key.Term}, true
-}
-
-// readyStandby names a standby that could take over now, if enough standbys of every recorded rule have answered of
-// late for the take-over to find a majority of promises (C1 a).
-func readyStandby(o *Observation) cluster.NodeID {
-	var ready cluster.NodeID
-	for _, name := range o.View.Names() {
-		if name != o.Self && reachable(o, name) && mayTake(o, name) {
-			ready = name
-			break
-		}
-	}
-	for _, r := range o.View.Rules {
-		in := 0
-		for _, s := range r.Standbys {
-			if reachable(o, s.Node) && o.View.Nodes[s.Node].Incarnation == s.Incarnation {
-				in++
-			}
-		}
-		if r.K == 0 || in < len(r.Standbys)-r.K+1 {
-			return ""
-		}
-	}
-	return ready
+	other, _, _ := soonest(o, o.lately)
+	return Decision{Action: HandOver, Reason: why, Node: other, Term: o.View.Key.Term}, true
 }
 
 // ReachableFor is how old a peer's last answer may be for it to be counted on without asking again.
@@ -138,18 +148,8 @@ const ReachableFor = 3 * time.Second
 
 // reachable says whether a peer answered its last status call, of late, and runs a standby.
 func reachable(o *Observation, name cluster.NodeID) bool {
-	p, ok := o.Peers[name]
-	return ok && !p.At.IsZero() && p.Err == "" && o.Now.Sub(p.At) <= ReachableFor &&
-		p.Status.Postgres.State == cluster.PostgresRunning && p.Status.Postgres.Role == cluster.RoleStandby
-}
-
-func mayTake(o *Observation, name cluster.NodeID) bool {
-	for _, v := range o.Raft.Voters {
-		if v == name {
-			return !o.View.Nodes[name].Tags.NoFailover && o.Peers[name].Status.CanPromote == ""
-		}
-	}
-	return false
+	_, ok := standbyOf(o.lately, name)
+	return ok
 }
 
 // higherPromise is the highest term that any node is known to have promised.

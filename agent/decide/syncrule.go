@@ -91,15 +91,10 @@ func lowered(o *Observation, d int, s []cluster.Member, k int) (int, bool) {
 	if o.View.Config.SynchronousModeStrict || k == 0 {
 		return 0, false
 	}
-	able := 0
-	for _, m := range s {
-		if streams(o, m) {
-			able++
-		}
-	}
+	can := countAble(o, s)
 	cur, _ := o.View.Current()
 	lasted := !o.StandbyLackingSince.IsZero() && o.Now.Sub(o.StandbyLackingSince) >= LowerAfter
-	if able >= k || !lasted && cur.K >= k {
+	if can >= k || !lasted && cur.K >= k {
 		return 0, false
 	}
 	floor := 1
@@ -107,9 +102,9 @@ func lowered(o *Observation, d int, s []cluster.Member, k int) (int, bool) {
 		floor = 0
 	}
 	if !lasted { // lowered before: no higher than what can confirm, no lower than it stands
-		return max(min(able, k), cur.K), cur.K < k
+		return max(min(can, k), cur.K), cur.K < k
 	}
-	return max(able, floor), true
+	return max(can, floor), true
 }
 
 // named picks exactly k members for the mode on (S7): those that count already first.
@@ -123,7 +118,7 @@ func named(o *Observation, cur cluster.SyncRule, s []cluster.Member, k int) []cl
 
 func rank(o *Observation, cur cluster.SyncRule, m cluster.Member) int {
 	switch {
-	case streams(o, m) && cur.Has(m):
+	case able(o, m) && cur.Has(m):
 		return 0
 	case streams(o, m):
 		return 1
@@ -132,16 +127,6 @@ func rank(o *Observation, cur cluster.SyncRule, m cluster.Member) int {
 	}
 	return 3
 }
-
-// streams says whether the member's walsender streams to it, judged by its reply age (S8).
-func streams(o *Observation, m cluster.Member) bool {
-	return slices.ContainsFunc(o.Local.Postgres.Replication, func(w cluster.WalSender) bool {
-		return w.AppName == m.AppName() && w.State == "streaming" && w.ReplyAge <= ReplyLimit
-	})
-}
-
-// ReplyLimit is two wal_receiver_status_interval, which pgquorum sets to 1 s (S8).
-const ReplyLimit = 2 * time.Second
 
 // wantsOut says whether the member's node has asked to be taken out of the rules: it is about to rewind, to be cloned
 // or to stop (V5, S8), or its data is gone.
@@ -153,16 +138,17 @@ func wantsOut(o *Observation, m cluster.Member) bool {
 // Unable says whether fewer than k of the newest rule's standbys stream, so that commits wait (S5).
 func Unable(o *Observation) bool {
 	cur, ok := o.View.Current()
-	if !ok {
-		return false
-	}
-	able := 0
-	for _, m := range cur.Standbys {
-		if streams(o, m) {
-			able++
+	return ok && countAble(o, cur.Standbys) < cur.K
+}
+
+func countAble(o *Observation, ms []cluster.Member) int {
+	n := 0
+	for _, m := range ms {
+		if able(o, m) {
+			n++
 		}
 	}
-	return able < cur.K
+	return n
 }
 
 // rules are the holder's duties towards the sync rules: one change at a time, the older ones settled first (G3), but
@@ -175,7 +161,7 @@ func rules(o *Observation) (Decision, bool) {
 	}
 	want := WantedRule(o)
 	differs := cur.K != want.K || cur.Mode != want.Mode || !slices.Equal(cur.Standbys, want.Standbys)
-	settled := len(o.View.Rules) == 1 && o.RuleProven
+	settled := RuleSettled(o)
 	switch {
 	case differs && (settled || want.K < cur.K || Unable(o)) && len(o.View.Rules) < MaxRules:
 		return Decision{Action: ChangeRule, Reason: ReasonRuleDiffers, Rule: want}, true

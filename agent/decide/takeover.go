@@ -60,18 +60,68 @@ func chosen(o *Observation) bool {
 	return o.TakeOver.Hops > 0 && o.View.Key.Released && o.TakeOver.AskedAt.IsZero() && acquire(o).Action == Acquire
 }
 
-// handBack is K3: the holder lives under a lease that outlives a transfer. Twice in a term; after that the take-over
-// goes on, so that a holder that cannot keep leadership does not keep the cluster waiting.
+// handBack is K3: the holder lives under a lease that outlives a transfer, and runs as primary or comes back sooner than
+// another could take over. Twice in a term; after that the take-over goes on, so that a holder that cannot keep leadership
+// does not keep the cluster waiting. A restart in place is bound to the lease of the term, so a holder whose lease is over
+// gets nothing back here: it starts as a standby and is chosen, if it has most, by K6.
 func handBack(o *Observation) (Decision, bool) {
 	k := o.View.Key
-	if k.Holder == o.Self || k.Released || o.View.Handbacks >= MaxHandbacks {
-		return Decision{}, false
-	}
 	s, answered := o.TakeOver.Statuses[k.Holder]
-	if !answered || s.LeaseTerm != k.Term || s.Lease <= transferTime(o) || s.Promised > k.Term || !s.Guard.Alive {
+	if k.Holder == o.Self || k.Released || o.View.Handbacks >= MaxHandbacks || !answered || !leaseOutlives(o, s) {
 		return Decision{}, false
 	}
-	return Decision{Action: HandBack, Reason: ReasonHolderWell, Node: k.Holder, Term: k.Term}, true
+	d := Decision{Action: HandBack, Reason: ReasonHolderWell, Node: k.Holder, Term: k.Term}
+	if servesOrWill(o, s) {
+		return d, true
+	}
+	d.Reason = ReasonHolderSooner
+	return d, comesBackSooner(o, s)
+}
+
+// leaseOutlives says whether the holder's status shows a lease of the key's term that outlives a transfer, which no
+// promise of a later term has ended.
+func leaseOutlives(o *Observation, s cluster.NodeStatus) bool {
+	k := o.View.Key
+	return s.LeaseTerm == k.Term && s.Lease > transferTime(o) && s.Promised <= k.Term && s.Guard.Alive
+}
+
+// servesOrWill says whether the holder runs as primary, or is the standby that its own acquisition is about to promote. An
+// agent that has just come back, and has not looked at its Postgres yet (L9), is judged by its lease alone: promises asked
+// meanwhile would cut every standby from a primary that is well.
+func servesOrWill(o *Observation, s cluster.NodeStatus) bool {
+	fork := o.View.Forks[o.View.Key.Timeline]
+	promoted := fork.Term == o.View.Key.Term && fork.Node == o.View.Key.Holder
+	return s.Postgres.State == "" || isPrimary(s) || s.Postgres.State == cluster.PostgresRunning && promoted
+}
+
+func isPrimary(s cluster.NodeStatus) bool {
+	return s.Postgres.State == cluster.PostgresRunning && s.Postgres.Role == cluster.RolePrimary
+}
+
+// comesBackSooner is C3 seen by a taker: the holder's Postgres is down or recovers, nobody is ready at once, and by the
+// estimate its redo ends before another, for whom the lease must be over first, could be promoted. One that is of
+// unknown length is waited for only if nobody else could take over at all.
+func comesBackSooner(o *Observation, s cluster.NodeStatus) bool {
+	p := s.Postgres
+	down := p.State == cluster.PostgresStopped || p.State == cluster.PostgresStarting
+	if !down || p.Data != cluster.DataOurs || p.State == cluster.PostgresStopped && p.Timeline != o.View.Key.Timeline {
+		return false
+	}
+	_, takes, can := soonest(o, func(n cluster.NodeID) (cluster.NodeStatus, bool) { return statusOf(o, n) })
+	redo, known := redoTime(s)
+	switch {
+	case !can:
+		return true
+	case takes <= ReadyWithin || !known:
+		return false
+	}
+	return redo < max(waitLeft(o), 0)+takes
+}
+
+// AsksBack says whether a node that asks for leadership (L9) is the holder whose key this leader may take over: then its
+// status is wanted at once, for K3.
+func AsksBack(o *Observation, from cluster.NodeID) bool {
+	return from != "" && from != o.Self && from == o.View.Key.Holder && o.leads() && !o.View.Key.Released
 }
 
 // transferTime is what a transfer of leadership and the first answers under it may take: two heartbeat intervals.
@@ -191,6 +241,8 @@ func MayPromise(o *Observation, term cluster.Term, raftTerm uint64) string {
 		return fmt.Sprintf("promised term %d already", o.Promised)
 	case o.holds() && term > o.View.Key.Term:
 		return fmt.Sprintf("this node holds the key under a live lease of term %d", o.View.Key.Term)
+	case o.Local.DiskFault != "":
+		return noWrite(o.Local)
 	case o.Refused != "":
 		return o.Refused
 	}

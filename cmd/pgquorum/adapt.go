@@ -115,7 +115,7 @@ type postgresAdapter struct {
 
 // Start implements agent.Runner.
 func (p postgresAdapter) Start(ctx context.Context, s agent.StartSpec) error {
-	spec := pgctl.StartSpec{Primary: s.Primary, Term: s.Term, Settings: settingsOf(s.Settings)}
+	spec := pgctl.StartSpec{Primary: s.Primary, Term: s.Term, Timeline: s.Timeline, Settings: settingsOf(s.Settings)}
 	if s.Source != nil {
 		src, err := sourceOf(*s.Source)
 		if err != nil {
@@ -199,5 +199,5 @@ func sourceOf(s agent.Source) (pgctl.Source, error) {
 	if err != nil {
 		return pgctl.Source{}, fmt.Errorf("source %s: port %q: %w", s.Node, port, err)
 	}
-	return pgctl.Source{Node: s.Node, Term: s.Term, Host: host, Port: int(n), CatchUp: s.CatchUp}, nil
+	return pgctl.Source{Node: s.Node, Term: s.Term, Host: host, Port: int(n), CatchUp: s.CatchUp, Urgent: s.Urgent}, nil
 }

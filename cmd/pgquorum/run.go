@@ -131,7 +131,8 @@ func serve(ctx context.Context, c *config.Config, uid cluster.UID, guard *guardA
 	a.Store(agent.New(agent.Options{
 		Self: cluster.NodeID(c.Name), Node: registryEntry(c, uid), Members: members(c),
 		Heartbeat: c.Raft.HeartbeatTimeout, Lease: c.Lease(), Dynamic: c.Dynamic(), UseRewind: c.PostgreSQL.UsePgRewind,
-		Raft: node, Guard: guard, Postgres: postgresAdapter{postgres}, Clock: cluster.Boottime, Log: log,
+		Raft: node, Guard: guard, Postgres: postgresAdapter{postgres},
+		Disk: diskAdapter{raftDir: c.Raft.DataDir, dataDir: c.PostgreSQL.DataDir}, Clock: cluster.Boottime, Log: log,
 	}))
 	rest := api.New(api.Options{Source: a.Load(), Scope: c.Scope, Name: c.Name, Version: cluster.Version,
 		Username: c.RestAPI.Authentication.Username, Password: c.RestAPI.Authentication.Password, TLS: secure, Log: log})
@@ -152,6 +153,9 @@ func serve(ctx context.Context, c *config.Config, uid cluster.UID, guard *guardA
 
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
+	if errors.Is(err, agent.ErrRestart) { // B2: the agent that comes next takes the guard over, with whatever it runs
+		return errors.Join(err, node.Close(stop))
+	}
 	return errors.Join(err, node.Close(stop), guard.quit(stop))
 }
 

@@ -25,6 +25,10 @@ var mutants = []mutant{
 		"return l.End.Add(-p.Fence)", "return l.End", "./agent/decide", "^TestHolder$"},
 	{"primary-without-lease-not-fenced", "L5", "agent/decide/fence.go",
 		"p.Role != cluster.RolePrimary || o.holds()", "p.Role != cluster.RolePrimary || o.holds() || o.View.Key.Holder == o.Self", "./agent/decide", "^(TestHolder|TestInvariants)$"},
+	{"settled-before-its-rule-is", "L6", "agent/decide/settled.go",
+		"(before || RuleSettled(o))", "(before || RuleSettled(o) || true)", "./agent/decide", "^TestL6KeySettled$"},
+	{"end-of-the-old-voters-kept", "L6", "agent/lease.go",
+		"\tk.extend(ctx, next, p)\n\tif got", "\tnext = held\n\tif got", "./agent", "^TestL6KeeperLowersBeforeAChange$"},
 	{"ttl-as-long-as-leader-lease", "L7", "cluster/lease.go",
 		"case p.TTL >= t.LeaderLease:", "case p.TTL > t.LeaderLease:", "./cluster", "^TestCheckRefuses$"},
 
@@ -42,6 +46,8 @@ var mutants = []mutant{
 		"a.RaftTerm >= r && ", "", "./cluster", "^TestLeaseSurelyOver$"},
 	{"attest-overtakes-heartbeat", "K5", "raftfsm/attest.go",
 		"if err := n.acks.wait(ctx); err != nil {", "if err := ctx.Err(); err != nil {", "./raftfsm", "^TestK5AttestWaitsForHeartbeatInHandling$"},
+	{"hand-back-to-a-dead-postgres", "K3", "agent/decide/takeover.go",
+		"return d, comesBackSooner(o, s)", "return d, true", "./agent/decide", "^TestK3HandBack$"},
 	{"promise-under-a-live-lease", "K4", "agent/decide/takeover.go",
 		"case o.holds() && term > o.View.Key.Term:", "case o.holds() && term < o.View.Key.Term:", "./agent/decide", "^TestK4MayPromise$"},
 	{"refused-comes-first", "K6", "agent/decide/candidate.go",
@@ -58,7 +64,7 @@ var mutants = []mutant{
 
 	// Promises and positions.
 	{"promise-not-kept", "V1", "pgctl/promise.go",
-		"return writeDurable(filepath.Join(p.opt.GuardDir, promiseFile), want)", "return nil", "./pgctl", "^TestFollowRefusesBelowPromise$"},
+		"err := writeDurable(filepath.Join(p.opt.GuardDir, promiseFile), want);", "err := error(nil);", "./pgctl", "^TestFollowRefusesBelowPromise$"},
 	{"promise-lowered", "V1", "pgctl/promise.go",
 		"if have.Term > term {", "if have.Term > term+1 {", "./pgctl", "^TestFollowRefusesBelowPromise$"},
 	{"cut-by-reload-alone", "V2", "pgctl/cut.go",
@@ -99,6 +105,12 @@ var mutants = []mutant{
 		"\t\tcase c != 0:\n\t\t\treturn c\n\t\tcase na.Tags.FailoverPriority != nb.Tags.FailoverPriority:\n\t\t\treturn nb.Tags.FailoverPriority - na.Tags.FailoverPriority\n",
 		"\t\tcase na.Tags.FailoverPriority != nb.Tags.FailoverPriority:\n\t\t\treturn nb.Tags.FailoverPriority - na.Tags.FailoverPriority\n\t\tcase c != 0:\n\t\t\treturn c\n",
 		"./agent/decide", "^TestC2Choose$"},
+	{"ready-standby-not-preferred", "C3", "agent/decide/primary.go",
+		"if can && takes <= ReadyWithin {", "if can && takes < 0 {", "./agent/decide", "^TestC3Revive$"},
+	{"restart-whatever-redo-takes", "C3", "agent/decide/primary.go",
+		"if can && known && takes < redo {", "if can && known && takes < 0 {", "./agent/decide", "^TestC3Revive$"},
+	{"restart-on-less-WAL", "C3", "agent/decide/primary.go",
+		"s.Position.LSN > o.Position.LSN {", "s.Position.LSN > o.Position.LSN+1<<50 {", "./agent/decide", "^TestC3Revive$"},
 
 	// Sync rules.
 	{"node-count-lowers-k", "S1", "agent/decide/syncrule.go",
@@ -117,8 +129,26 @@ var mutants = []mutant{
 		"if len(s) < k { // only S5 lowers k", "if len(s) < k-9 { // only S5 lowers k", "./agent/decide", "^TestS5LeavingNeverLowersBelowTheFloor$"},
 	{"primarys-tag-lowers-k-full", "S1", "agent/decide/syncrule.go",
 		"return m.Node == primary })", "return m.Node == primary || o.View.Nodes[primary].Tags.NoSync })", "./agent/decide", "^TestS1NoSyncPrimaryKeepsItsStandby$"},
-	{"silent-standby-streams", "S8", "agent/decide/syncrule.go",
-		" && w.ReplyAge <= ReplyLimit", "", "./agent/decide", "^TestS1WantedRule$"},
+	{"silent-standby-streams", "S8", "agent/decide/streams.go",
+		" && w.ReplyAge <= ReplyLimit", "", "./agent/decide", "^(TestS1WantedRule|TestS8Streams)$"},
+	{"own-answer-not-asked", "S8", "agent/decide/streams.go",
+		"return replies(o, m) && !denies(o, m) }", "return replies(o, m) }", "./agent/decide", "^TestS8OwnAnswerInTheRule$"},
+	{"old-status-lowers-k", "S8", "agent/decide/streams.go",
+		"o.Now.Sub(since) >= DenyAfter", "o.Now.Sub(since) >= 0", "./agent/decide", "^TestS8OwnAnswerInTheRule$"},
+
+	// Giving up.
+	{"hung-disk-without-fence", "B2", "agent/decide/disk.go",
+		"case mayServe(o) && !o.DiskFenced:", "case mayServe(o) && false:", "./agent/decide", "^TestB2Disk$"},
+	{"hung-disk-stays-leader", "B2", "agent/decide/disk.go",
+		"o.DiskFenced, o.Raft.State == cluster.RaftLeader:", "o.DiskFenced:", "./agent/decide", "^TestB2Disk$"},
+	{"hung-disk-remains-a-candidate", "B2", "agent/decide/local.go",
+		"case s.DiskFault != \"\":", "case s.DiskFault == \"never\":", "./agent/decide", "^TestB2NoCandidate$"},
+	{"hung-write-has-no-deadline", "B2", "agent/disk.go",
+		"\tw.say(fmt.Sprintf(\"%s: a write has not ended %v after it began\", at, ProbeDeadline))", "\t_ = fmt.Sprint(at)",
+		"./agent", "^TestB2(ProbeDeadline|HolderFencesThenClosesTransport)$"},
+	{"transport-waits-for-the-durable-fence", "B2", "agent/act_disk.go",
+		"limit, cancel := context.WithTimeout(ctx, fenceWait)", "limit, cancel := context.WithTimeout(ctx, 1000*fenceWait)",
+		"./agent", "^TestB2HolderFencesThenClosesTransport$"},
 
 	// Timelines.
 	{"timeline-not-entered", "F1", "raftfsm/apply_key.go",
@@ -129,6 +159,8 @@ var mutants = []mutant{
 		"w.addPlaceholders(h.tli, spec.Timeline)", "w.addPlaceholders(h.tli, h.tli+1)", "./pgctl", "^TestPromoteTakesAllottedTimeline$"},
 	{"wrong-timeline-kept", "F2", "agent/decide/primary.go",
 		"if o.Local.Postgres.Timeline != k.Timeline { // F2", "if o.Local.Postgres.Timeline > k.Timeline+9 { // F2", "./agent/decide", "^TestHolder$"},
+	{"dead-promotion-started-as-primary", "F2", "pgctl/start.go",
+		"have != spec.Timeline {", "have > spec.Timeline {", "./pgctl", "^TestF2DeathInsidePromotion$"},
 	{"unallotted-timeline-followed", "F3", "cluster/timeline.go",
 		"return Diverged // F3: what Raft did not allot is never followed", "return Prefix", "./cluster", "^TestRelate$"},
 }

@@ -1,0 +1,142 @@
+package agent
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"pgquorum/agent/decide"
+	"pgquorum/cluster"
+)
+
+// run makes whole agents of these nodes: loop, keeper, upkeep and polling, with answers to heartbeats every 50 ms.
+func (c *fakeCluster) run(ids ...cluster.NodeID) {
+	for _, id := range ids {
+		n := c.nodes[id]
+		for _, part := range []func(context.Context){n.keeper.run, n.loop, n.upkeep, n.peers.poll, n.listenToGuard} {
+			c.start(func() { part(c.life) })
+		}
+	}
+	c.start(func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-c.life.Done():
+				return
+			case <-tick.C:
+			}
+			for _, id := range ids {
+				c.nodes[id].Answered()
+			}
+		}
+	})
+}
+
+// servedBy makes a node's Postgres, once promoted, have the others as its walsenders.
+func (c *fakeCluster) servedBy(id cluster.NodeID, standbys ...cluster.NodeID) {
+	n := c.nodes[id]
+	n.pg.confirm(nil, standbys...)
+	n.pg.edit(func(p *cluster.PostgresStatus) {
+		for _, s := range standbys {
+			p.Replication = append(p.Replication, cluster.WalSender{AppName: member(s).AppName(), State: "streaming", Flushed: 1000})
+		}
+	})
+}
+
+// wantServing checks that a node serves the new timeline in a term, its rule settled, and that another follows it.
+func (c *fakeCluster) wantServing(id, follower cluster.NodeID, term cluster.Term) {
+	c.t.Helper()
+	o := c.nodes[id].observe()
+	p, k := o.Local.Postgres, o.View.Key
+	if k.Holder != id || k.Term != term || p.Role != cluster.RolePrimary || p.Timeline != k.Timeline || o.LeaseState != decide.LeaseLive {
+		c.t.Errorf("key %+v, postgres %s on timeline %d, lease state %d", k, p.Role, p.Timeline, o.LeaseState)
+	}
+	if len(o.View.Rules) != 1 || !o.RuleProven || o.View.Forks[k.Timeline].LSN != 1000 {
+		c.t.Errorf("rules %v, proven %v, forks %v", o.View.Rules, o.RuleProven, o.View.Forks)
+	}
+	if f := c.nodes[follower].observe().Local.Postgres; f.Role != cluster.RoleStandby || f.Source != id || f.SourceTerm != term {
+		c.t.Errorf("%s is %q and streams from %q at term %d", follower, f.Role, f.Source, f.SourceTerm)
+	}
+	if c.t.Failed() {
+		c.t.Logf("calls: %q", c.calls.all(""))
+	}
+}
+
+// K1 to K7, S2 to S4: after the holder's death two agents take over, in the protocol's order, through the real peer
+// channel.
+func TestK7TakeOverOfADeadHolder(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *fakeCluster) {
+		c.servedBy("n2", "n3")
+		c.run("n2", "n3")
+		pass(3 * time.Second)
+		c.calls.forget()
+		c.net.set("n1", netDead)
+		c.age = time.Hour
+		c.elect("n2")
+		pass(5 * time.Second)
+		c.wantServing("n2", "n3", 4)
+		for _, order := range [][]string{
+			{"n2 Barrier", "n3 Attest n1", "n3 Promise 4", "n3 Cut", "n2 Apply acquire_leader", "n2 Kick", "n2 Promote 4 3", "n2 Confirmed", "n2 Apply drop_rules"},
+			{"n2 Promise 4", "n2 Cut", "n2 Apply acquire_leader"},
+			{"n3 Fence 3", "n2 Apply acquire_leader", "n3 Follow n2 4"},
+		} {
+			if !c.calls.ordered(order...) {
+				t.Errorf("want the order %q, have %q", order, c.calls.all(""))
+			}
+		}
+	})
+}
+
+// K5: without attests, release or fence the wait is W since the Barrier, and no longer than another round.
+func TestK5WaitsForTheLeaseOfASilentHolder(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *fakeCluster) {
+		var acquired time.Time
+		c.calls.hook("n2 Apply acquire_leader", func(context.Context) error { acquired = time.Now(); return nil })
+		c.servedBy("n2", "n3")
+		c.run("n2", "n3")
+		pass(time.Second)
+		c.net.set("n1", netHung)
+		begin := time.Now()
+		c.elect("n2") // every voter attests an age of 0: it has just acknowledged n1
+		pass(5 * time.Second)
+		c.wantServing("n2", "n3", 4)
+		w := c.current().Key.Lease.Wait()
+		if took := acquired.Sub(begin); took < w || took > w+fakeHeartbeat/2 {
+			t.Errorf("acquired after %v, W is %v", took, w)
+		}
+	})
+}
+
+// B1, K6: a holder whose Postgres is gone fences, releases, and hands leadership with the promises to the candidate, which
+// acquires at once.
+func TestB1HandOverOfACrashedPrimary(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *fakeCluster) {
+		n1 := c.holds()
+		n1.pg.confirm(nil, "n2", "n3")
+		c.servedBy("n2", "n3")
+		c.run("n1", "n2", "n3")
+		pass(3 * time.Second)
+		if k := c.current().Key; k.Term != 3 || n1.observe().LeaseState != decide.LeaseLive {
+			t.Fatalf("before: key %+v, lease state %d", k, n1.observe().LeaseState)
+		}
+		c.calls.forget()
+		begin := time.Now()
+		var promoted time.Time
+		c.calls.hook("n2 Promote", func(context.Context) error { promoted = time.Now(); return nil })
+		c.set("n1", func(p *cluster.PostgresStatus) {
+			p.State, p.Role, p.Current, p.Replication = cluster.PostgresStopped, cluster.RoleNone, 0, nil
+		})
+		pass(5 * time.Second)
+		c.wantServing("n2", "n3", 4)
+		if !c.calls.ordered("n1 Fence 3", "n1 Apply release_leader", "n1 Transfer n2", "n2 Apply acquire_leader", "n2 Promote 4 3") {
+			t.Errorf("calls %q", c.calls.all(""))
+		}
+		if took := promoted.Sub(begin); took > fakeHeartbeat/2 {
+			t.Errorf("promoted after %v of waiting", took)
+		}
+		if got := n1.observe().Local.Postgres; got.Role != cluster.RoleStandby || c.calls.count("n1 Start primary") != 0 {
+			t.Errorf("n1 is %q: %q", got.Role, c.calls.all("n1 Start"))
+		}
+	})
+}
