@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +15,8 @@ import (
 // EndAll ends every process of opt.DataDir's Postgres at once, without regard to what it does, and returns when none is
 // left (U5): the agent's duty when its guard is dead, and the clean-up before a start. It finds them by the guard's
 // cgroup and by their working directory, so it needs neither a guard nor a postmaster.pid; a backend whose postmaster
-// is dead acknowledges commits for seconds otherwise. An error means that some may be left.
+// is dead acknowledges commits for seconds otherwise. A postmaster.pid that is left goes too. An error means that some may
+// be left.
 func EndAll(ctx context.Context, opt GuardOptions) error {
 	opt, err := opt.absolute()
 	if err != nil {
@@ -44,6 +48,10 @@ func EndAll(ctx context.Context, opt GuardOptions) error {
 	}
 	if cg != "" {
 		dropCgroup(cg)
+	}
+	// What was killed cannot have removed its file; its pid used anew, or a zombie's, would keep the server from starting.
+	if err := os.Remove(filepath.Join(dataDir, "postmaster.pid")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }

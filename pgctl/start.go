@@ -129,10 +129,6 @@ func (p *Postgres) clearTheGround(ctx context.Context) error {
 	if err := EndAll(ctx, GuardOptions{Dir: p.opt.GuardDir, DataDir: p.opt.DataDir, BinDir: p.opt.BinDir}); err != nil {
 		return err
 	}
-	// What EndAll has ended cannot have removed its file; a pid used anew would keep the server from starting.
-	if err := os.Remove(filepath.Join(p.opt.DataDir, "postmaster.pid")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	return os.MkdirAll(p.opt.SocketDir, 0o755)
 }
 
