@@ -64,7 +64,11 @@ func (a *Agent) switchover(ctx context.Context, o *decide.Observation, d decide.
 		a.mu.Unlock()
 	}
 	a.event(ctx, "switchover_failed", t, err.Error())
-	a.endRequest(cluster.ActionResult{Code: cluster.ActionUnavailable, Text: "switchover failed: " + err.Error() + "; " + string(a.opt.Self) + " stays primary"})
+	stands := string(a.opt.Self) + " stays primary"
+	if _, state := a.keeper.current(); state != decide.LeaseLive { // it failed inside the release
+		stands = string(a.opt.Self) + " has given up its lease: a take-over follows, look at GET /cluster"
+	}
+	a.endRequest(cluster.ActionResult{Code: cluster.ActionUnavailable, Text: "switchover failed: " + err.Error() + "; " + stands})
 	a.setHiding(false)
 	return nil // the request has its answer; it is not tried again by itself
 }

@@ -91,7 +91,7 @@ func TestB1FailedSwitchover(t *testing.T) {
 				if err := n1.switchover(c.life, o, toN2); err != nil {
 					t.Fatal(err)
 				}
-				if r := answered(t, answer); r.Code != cluster.ActionUnavailable || !strings.Contains(r.Text, tt.says) {
+				if r := answered(t, answer); r.Code != cluster.ActionUnavailable || !strings.Contains(r.Text, tt.says) || !strings.Contains(r.Text, "n1 stays primary") {
 					t.Errorf("answer %+v, want %q", r, tt.says)
 				}
 				if c.current().Key.Released || c.calls.count("n1 Fence")+c.calls.count("n1 Apply release_leader") != 0 {
@@ -103,6 +103,20 @@ func TestB1FailedSwitchover(t *testing.T) {
 			})
 		})
 	}
+}
+
+// B1: a switchover that fails when the lease is given up already does not say that the primary stays.
+func TestB1FailedRelease(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *fakeCluster) {
+		n1, o, answer := planned(c)
+		c.calls.fail("n1 Fence")
+		if err := n1.switchover(c.life, o, toN2); err != nil {
+			t.Fatal(err)
+		}
+		if r := answered(t, answer); r.Code != cluster.ActionUnavailable || !strings.Contains(r.Text, "given up its lease") {
+			t.Errorf("answer %+v, want it to say that the lease is given up", r)
+		}
+	})
 }
 
 // B1, C3: a failed switchover is resumed in its own term only. If this node holds the key again in a later one, a crash of
