@@ -220,7 +220,7 @@ func TestWriters(t *testing.T) {
 	back := load.History.Now()
 	stage.WaitWrites(back)
 	end := load.Stop()
-	must(t, load.readRegisters(ctx, h))
+	must(t, load.readRegister(ctx, h))
 
 	writes := load.History.Writes()
 	for _, via := range []string{direct, haproxy} {
@@ -244,7 +244,7 @@ func TestWriters(t *testing.T) {
 	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, "DELETE FROM writes WHERE id IN (SELECT id FROM writes ORDER BY id LIMIT 3); UPDATE registers SET v = 0 WHERE k = 0")
 	must(t, err)
-	must(t, load.readRegisters(ctx, h))
+	must(t, load.readRegister(ctx, h))
 	if held, err = c.Held(ctx, h); err != nil || len(Lost(writes, held)) == 0 {
 		t.Errorf("three rows deleted: lost %d, error %v", len(Lost(writes, held)), err)
 	}

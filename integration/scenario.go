@@ -228,7 +228,7 @@ func (s *Stage) WaitWrites(since time.Duration) {
 func (s *Stage) check() {
 	s.Helper()
 	p := s.MustPrimary()
-	s.must(s.Load.readRegisters(s.Ctx, p))
+	s.must(s.Load.readRegister(s.Ctx, p))
 	writes := s.Load.History.Writes()
 	for _, proof := range first(TwoPrimaries(writes)) {
 		s.Errorf("P1: %s", proof)

@@ -40,10 +40,10 @@ type Load struct {
 
 const schema = `CREATE TABLE writes (id bigint PRIMARY KEY);
 CREATE TABLE registers (k int PRIMARY KEY, v bigint NOT NULL);
-INSERT INTO registers VALUES (0, 0), (1, 0)`
+INSERT INTO registers VALUES (0, 0)`
 
 // StartLoad makes the tables and starts the writers: two that know all nodes, two that come through HAProxy, and for
-// each way one that swaps a register. They write until Stop.
+// each way one that swaps the one register. They write until Stop.
 func (c *Cluster) StartLoad(ctx context.Context) (*Load, error) {
 	if err := c.prepare(ctx); err != nil {
 		return nil, err
@@ -54,8 +54,8 @@ func (c *Cluster) StartLoad(ctx context.Context) (*Load, error) {
 		l.run(func() { l.write(direct, c.directDSN(i), c.client, patienceOf(i), backoffOf(i)) })
 		l.run(func() { l.write(haproxy, c.haproxyDSN(), c.client, patienceOf(i), backoffOf(i)) })
 	}
-	l.run(func() { l.swap(0, c.directDSN(0)) })
-	l.run(func() { l.swap(0, c.haproxyDSN()) })
+	l.run(func() { l.swap(c.directDSN(0)) })
+	l.run(func() { l.swap(c.haproxyDSN()) })
 	return l, nil
 }
 
@@ -214,13 +214,16 @@ func (l *Load) nodeAt(addr string) string {
 const exchange = `WITH old AS (SELECT v FROM registers WHERE k = $1 FOR UPDATE)
 UPDATE registers SET v = $2 FROM old WHERE k = $1 RETURNING old.v`
 
-// swap exchanges one register's value again and again.
-func (l *Load) swap(register int, dsn string) {
+// theRegister is the one that all swap: they are to meet in it.
+const theRegister = 0
+
+// swap exchanges the register's value again and again.
+func (l *Load) swap(dsn string) {
 	l.connected(l.c.client, dsn, backoff, func(conn *pgx.Conn) bool {
-		s := Swap{Register: register, New: l.ids.Add(1), Start: l.History.Now()}
+		s := Swap{Register: theRegister, New: l.ids.Add(1), Start: l.History.Now()}
 		ctx, cancel := context.WithTimeout(l.ctx, impatience)
 		defer cancel()
-		err := conn.QueryRow(ctx, exchange, register, s.New).Scan(&s.Old)
+		err := conn.QueryRow(ctx, exchange, theRegister, s.New).Scan(&s.Old)
 		s.End, s.Acked = l.History.Now(), err == nil
 		l.History.addSwap(s)
 		return err == nil
@@ -277,20 +280,18 @@ func (c *Cluster) Held(ctx context.Context, h *Host) (map[int64]bool, error) {
 	return held, err
 }
 
-// readRegisters adds the registers' final values to the history, as reads.
-func (l *Load) readRegisters(ctx context.Context, h *Host) error {
+// readRegister adds the register's final value to the history, as a read.
+func (l *Load) readRegister(ctx context.Context, h *Host) error {
 	conn, err := connect(ctx, l.c.client, dsn("app", "", h.Addr, 5432))
 	if err != nil {
 		return err
 	}
 	defer conn.Close(ctx)
-	for register := range 2 {
-		s := Swap{Register: register, Read: true, Acked: true, Start: l.History.Now()}
-		if err := conn.QueryRow(ctx, "SELECT v FROM registers WHERE k = $1", register).Scan(&s.Old); err != nil {
-			return err
-		}
-		s.End = l.History.Now()
-		l.History.addSwap(s)
+	s := Swap{Register: theRegister, Read: true, Acked: true, Start: l.History.Now()}
+	if err := conn.QueryRow(ctx, "SELECT v FROM registers WHERE k = $1", theRegister).Scan(&s.Old); err != nil {
+		return err
 	}
+	s.End = l.History.Now()
+	l.History.addSwap(s)
 	return nil
 }

@@ -73,12 +73,10 @@ func (p *Postgres) lastControl(ctx context.Context) (*ControlData, error) {
 
 // controlIf gives the cached answer if it is good, else a new one.
 func (p *Postgres) controlIf(ctx context.Context, good func(have, now controlKey) bool) (*ControlData, error) {
-	path := filepath.Join(p.opt.DataDir, "global", "pg_control")
-	info, err := os.Stat(path)
+	key, err := p.presentControl()
 	if err != nil {
-		return nil, fmt.Errorf("control file: %w", err)
+		return nil, err
 	}
-	key := controlKey{mtime: info.ModTime(), inode: inodeOf(info)}
 	p.mu.Lock()
 	cached, have := p.control, p.controlKey
 	p.mu.Unlock()
@@ -96,6 +94,15 @@ func (p *Postgres) controlIf(ctx context.Context, good func(have, now controlKey
 		p.controlKey.mtime = time.Time{} // the next write may bear the same time: never a match for cachedControl
 	}
 	return fresh, nil
+}
+
+// presentControl is the key of pg_control as it stands.
+func (p *Postgres) presentControl() (controlKey, error) {
+	info, err := os.Stat(filepath.Join(p.opt.DataDir, "global", "pg_control"))
+	if err != nil {
+		return controlKey{}, fmt.Errorf("control file: %w", err)
+	}
+	return controlKey{mtime: info.ModTime(), inode: inodeOf(info)}, nil
 }
 
 // controlSettled is more than the grain of a file system's time stamps.

@@ -3,8 +3,6 @@ package pgctl
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"golang.org/x/sync/singleflight"
@@ -44,11 +42,10 @@ func (p *Postgres) storedPosition(ctx context.Context) (cluster.Position, error)
 	if _, running := p.postmaster(); running { // one that the guard did not start
 		return p.scanPosition(ctx)
 	}
-	info, err := os.Stat(filepath.Join(p.opt.DataDir, "global", "pg_control"))
+	key, err := p.presentControl()
 	if err != nil {
-		return p.scanPosition(ctx)
+		return cluster.Position{}, err
 	}
-	key := controlKey{mtime: info.ModTime(), inode: inodeOf(info)}
 	s := &p.stored
 	s.mu.Lock()
 	life, have, pos := s.life, s.key, s.pos
