@@ -48,7 +48,8 @@ type Agent struct {
 	upkeepNow chan struct{}
 	snapshot  atomic.Pointer[cluster.Snapshot]
 
-	configured Settings // a standby's, as upkeep last applied them; upkeep's own
+	configured Settings        // a standby's, as upkeep last applied them; upkeep's own
+	dry        cluster.Instant // since when a standby has waited for WAL from its source; zero: it does not; upkeep's own
 
 	lists sync.Mutex // held while a standby's list is written, so that upkeep does not overtake a promotion (S3)
 
@@ -70,6 +71,7 @@ type Agent struct {
 	shownTold    cluster.Term // the last term of which an event said that /primary was shown unsettled (S4)
 	phases       phases
 	wantsOut     cluster.Incarnation
+	removed      removedWAL
 	streamed     bool // the standby streamed when the loop last looked
 	phase        string
 	settledIn    settledKey

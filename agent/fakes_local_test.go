@@ -75,6 +75,7 @@ type fakePostgres struct {
 	duplicates []string
 	runs       int
 	forks      []cluster.Fork
+	refusal    string // of the WAL that it needs next
 }
 
 // edit changes what the next look sees.
@@ -126,7 +127,15 @@ func (p *fakePostgres) LocalForks(ctx context.Context) ([]cluster.Fork, error) {
 }
 
 func (p *fakePostgres) InitDB(ctx context.Context, m cluster.Member) (string, error) {
-	return "7000", p.do(ctx, nil, "InitDB", m)
+	return "7000", p.do(ctx, becomes(m), "InitDB", m)
+}
+
+// becomes is the directory as m's life, stopped and in good order.
+func becomes(m cluster.Member) func(*cluster.PostgresStatus) {
+	return func(st *cluster.PostgresStatus) {
+		*st = cluster.PostgresStatus{Data: cluster.DataOurs, SystemID: "7000", Incarnation: m.Incarnation,
+			State: cluster.PostgresStopped, Timeline: st.Timeline, Clean: true}
+	}
 }
 
 func (p *fakePostgres) Claim(ctx context.Context, m cluster.Member) error {
@@ -144,8 +153,8 @@ func (p *fakePostgres) Start(ctx context.Context, s StartSpec) error {
 	}, "Start", role, s.Term, s.Settings.Sync)
 }
 
-func (p *fakePostgres) Stop(ctx context.Context, _ time.Duration) error {
-	return p.do(ctx, func(st *cluster.PostgresStatus) { st.State, st.Role = cluster.PostgresStopped, cluster.RoleNone }, "Stop")
+func (p *fakePostgres) Stop(ctx context.Context, deadline time.Duration) error {
+	return p.do(ctx, func(st *cluster.PostgresStatus) { st.State, st.Role = cluster.PostgresStopped, cluster.RoleNone }, "Stop", deadline)
 }
 
 func (p *fakePostgres) Promote(ctx context.Context, t cluster.Term, allotted cluster.Timeline) error {
@@ -188,6 +197,13 @@ func (p *fakePostgres) AdvanceSlots(ctx context.Context, _ map[cluster.NodeID]cl
 	return p.do(ctx, nil, "AdvanceSlots")
 }
 
+func (p *fakePostgres) RemovedWAL(ctx context.Context, s Source, from cluster.Position) (string, error) {
+	err := p.do(ctx, nil, "RemovedWAL", s.Node, s.Term, from)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refusal, err
+}
+
 func (p *fakePostgres) CreateUsers(ctx context.Context) error { return p.do(ctx, nil, "CreateUsers") }
 func (p *fakePostgres) Checkpoint(ctx context.Context) error  { return p.do(ctx, nil, "Checkpoint") }
 
@@ -206,16 +222,23 @@ func (p *fakePostgres) Confirmed(ctx context.Context, lsn cluster.LSN, _ []clust
 	return p.confirmed, p.duplicates, err
 }
 
-func (p *fakePostgres) ExpectSystemID(string) {}
+func (p *fakePostgres) ExpectSystemID(id string) {
+	_ = p.calls.call(context.Background(), p.self, "ExpectSystemID", id) // it has no outcome
+}
 
 func (p *fakePostgres) CrashRecover(ctx context.Context) error {
-	return p.do(ctx, nil, "CrashRecover")
+	return p.do(ctx, func(st *cluster.PostgresStatus) { st.Clean = true }, "CrashRecover")
 }
 
-func (p *fakePostgres) BaseBackup(ctx context.Context, s Source, _ cluster.Member, _ func(done, total int64)) error {
-	return p.do(ctx, nil, "BaseBackup", s.Node)
+func (p *fakePostgres) BaseBackup(ctx context.Context, s Source, m cluster.Member, progress func(done, total int64)) error {
+	progress(3<<20, 7<<20)
+	return p.do(ctx, becomes(m), "BaseBackup", s.Node, s.Addr, m)
 }
 
-func (p *fakePostgres) Rewind(ctx context.Context, s Source, _ cluster.Position, _ cluster.Member, _ func(string)) error {
-	return p.do(ctx, nil, "Rewind", s.Node)
+func (p *fakePostgres) Rewind(ctx context.Context, s Source, fork cluster.Position, m cluster.Member, progress func(string)) error {
+	progress("kept aside 2 WAL segments")
+	return p.do(ctx, func(st *cluster.PostgresStatus) {
+		becomes(m)(st)
+		p.pos = fork
+	}, "Rewind", s.Node, s.Addr, fork, m)
 }

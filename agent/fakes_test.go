@@ -286,6 +286,19 @@ var fakeFSM = map[string]func(*cluster.View, cluster.Command) any{
 		v.Rules = append(v.Rules, cluster.SyncRule{ID: v.RulesVersion, Term: k.Term, Primary: c.Member, Timeline: k.Timeline, Standbys: c.Standbys, K: c.K, Mode: c.Mode})
 		return k
 	},
+	"claim": func(v *cluster.View, cmd cluster.Command) any {
+		v.Claim = cmd.(cluster.Claim).Node
+		return nil
+	},
+	"set_system_id": func(v *cluster.View, cmd cluster.Command) any {
+		v.SystemID = cmd.(cluster.SetSystemID).SystemID
+		return nil
+	},
+	"register": func(v *cluster.View, cmd cluster.Command) any {
+		n := cmd.(cluster.Register).Node
+		v.Nodes[n.Name] = n
+		return nil
+	},
 	"release_leader": func(v *cluster.View, _ cluster.Command) any { v.Key.Released = true; return nil },
 	"count_handback": func(v *cluster.View, _ cluster.Command) any { v.Handbacks++; return nil },
 	"record_fork": func(v *cluster.View, cmd cluster.Command) any {
@@ -293,6 +306,12 @@ var fakeFSM = map[string]func(*cluster.View, cluster.Command) any{
 		f := v.Forks[c.Timeline]
 		f.LSN = c.LSN
 		v.Forks[c.Timeline] = f
+		return nil
+	},
+	"add_rule": func(v *cluster.View, cmd cluster.Command) any {
+		c := cmd.(cluster.AddRule)
+		v.RulesVersion++
+		v.Rules = append(v.Rules, cluster.SyncRule{ID: v.RulesVersion, Term: c.Term, Primary: v.Key.Member, Timeline: v.Key.Timeline, Standbys: c.Standbys, K: c.K, Mode: c.Mode})
 		return nil
 	},
 	"drop_rules": func(v *cluster.View, _ cluster.Command) any {

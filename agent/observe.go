@@ -41,6 +41,7 @@ func (a *Agent) observe() *decide.Observation {
 	o.Resume = a.resuming != 0 && a.resuming == o.View.Key.Term
 	cur, recorded := o.View.Current()
 	o.RuleProven = recorded && a.proven == provenRule{cur.ID, o.Local.Postgres.StartTime}
+	o.Removed = a.stillRemoved(o)
 	a.since(o)
 	return o
 }

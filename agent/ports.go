@@ -136,6 +136,8 @@ type Follower interface {
 	Promised() cluster.Term
 	EnsureSlots(ctx context.Context, nodes []cluster.NodeID) error
 	AdvanceSlots(ctx context.Context, to map[cluster.NodeID]cluster.LSN) error
+	// RemovedWAL gives the source's refusal when it has removed the WAL that a standby needs after from; empty: it has it.
+	RemovedWAL(ctx context.Context, s Source, from cluster.Position) (refusal string, err error)
 }
 
 // Primary is a primary's side of replication.

@@ -53,7 +53,7 @@ func (a *Agent) keepOrder(ctx context.Context, o *decide.Observation, changed, t
 	ctx, cancel := context.WithTimeout(ctx, applyLimit)
 	defer cancel()
 	others := slices.DeleteFunc(o.View.Names(), func(n cluster.NodeID) bool { return n == a.opt.Self })
-	if changed {
+	if changed || thorough { // a slot may also be lost meanwhile, when it kept more than max_slot_wal_keep_size
 		if err := a.pg.EnsureSlots(ctx, others); err != nil {
 			a.log.WarnContext(ctx, "replication slots not in order", "error", err)
 		}
@@ -73,6 +73,7 @@ func (a *Agent) keepStandby(ctx context.Context, o *decide.Observation, others [
 	if thorough {
 		a.advanceSlots(ctx, o, others)
 		a.easeSource(ctx, o)
+		a.askForWAL(ctx, o)
 	} else if reflect.DeepEqual(settings, a.configured) && (settings.Sync.K == 0 || a.isPrepared(preparedList{settings.Sync, o.Local.Postgres.StartTime})) {
 		return
 	}

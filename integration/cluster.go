@@ -18,6 +18,8 @@ type Options struct {
 	Spare     int // further hosts with no node on them, named n4, n5, ...
 	Heartbeat time.Duration
 	OwnDisks  bool // each host's data and raft are on a disk of its own, which can be frozen
+
+	Parameters map[string]string // of PostgreSQL, besides the ones that every scenario has
 }
 
 // Cluster is some hosts on one bridge, with a host for clients and one for HAProxy.

@@ -2,7 +2,9 @@ package integration
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,6 +26,8 @@ type NodeFile struct {
 	Heartbeat time.Duration
 	Members   []*Host
 	Extra     string // YAML appended at top level
+
+	Parameters map[string]string
 }
 
 // Text is the file, in the shape of the reference.
@@ -31,6 +35,10 @@ func (f NodeFile) Text() string {
 	var members []string
 	for _, m := range f.Members {
 		members = append(members, fmt.Sprintf("%s: %s:7400", m.Name, m.Addr))
+	}
+	var parameters strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(f.Parameters)) {
+		fmt.Fprintf(&parameters, "    %s: %q\n", name, f.Parameters[name])
 	}
 	return fmt.Sprintf(`scope: itest
 name: %[1]s
@@ -57,20 +65,20 @@ postgresql:
     dynamic_shared_memory_type: mmap
     shared_buffers: 32MB
     max_connections: "60"
-  pg_hba:
+%[13]s  pg_hba:
     - host app app %[11]s trust
     - host all postgres %[11]s scram-sha-256
   use_pg_rewind: true
 log: {level: debug, format: text}
 %[12]s`, f.Name, f.Addr, f.RaftDir, strings.Join(members, ", "), f.Heartbeat, f.DataDir, f.BinDir,
-		apiUser, apiPassword, password, subnet, f.Extra)
+		apiUser, apiPassword, password, subnet, f.Extra, parameters.String())
 }
 
 // nodeFile is the host's file with everything as it should be.
 func (c *Cluster) nodeFile(h *Host) NodeFile {
 	return NodeFile{
 		Name: h.Name, Addr: h.Addr, DataDir: h.Data(), RaftDir: h.Raft(), BinDir: c.lab.PostgresIn,
-		Heartbeat: c.opt.Heartbeat, Members: c.Hosts[:c.opt.Nodes],
+		Heartbeat: c.opt.Heartbeat, Members: c.Hosts[:c.opt.Nodes], Parameters: c.opt.Parameters,
 	}
 }
 

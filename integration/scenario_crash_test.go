@@ -3,6 +3,8 @@
 package integration
 
 import (
+	"fmt"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -114,6 +116,37 @@ func TestStandby(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A standby that was away for longer than its slot may keep WAL is cloned anew, beside its old directory, and streams; the
+// other standby and the clients notice nothing.
+func TestStandbyLeftBehind(t *testing.T) {
+	few := Options{Parameters: map[string]string{"max_slot_wal_keep_size": "16MB", "max_wal_size": "64MB", "min_wal_size": "32MB"}}
+	Scenario{Options: few}.Run(t, built(t), func(s *Stage) {
+		p := s.MustPrimary()
+		events := s.LastEvent()
+		standby := s.Others(p)[0]
+		s.must(standby.Signal(syscall.SIGTERM, standby.Agent))
+		s.must(standby.Exited(s.Ctx))
+		for range 12 {
+			s.must(s.Exec(s.Ctx, p, "SELECT pg_logical_emit_message(false, '', 'x'), pg_switch_wal()"))
+			s.must(s.Exec(s.Ctx, p, "CHECKPOINT"))
+		}
+		s.must(standby.Start())
+		s.Within(settleTime, func() error {
+			if n := s.CountEvents(events, "cloned"); n != 1 {
+				return fmt.Errorf("want %s cloned once, have %d events", standby.Name, n)
+			}
+			return nil
+		})
+		s.Settled()
+		if kept, err := filepath.Glob(standby.Data() + ".replaced-*"); len(kept) != 1 {
+			s.Errorf("want the old directory of %s kept, have %v, %v", standby.Name, kept, err)
+		}
+		if now := s.MustPrimary(); now != p {
+			s.Errorf("want %s primary still, have %s", p.Name, now.Name)
+		}
+	})
 }
 
 // restart waits for the end of an agent that was told to stop, and starts it again.

@@ -93,6 +93,7 @@ const (
 	ReasonDiverged         Reason = "own WAL has left the history of the key's timeline"
 	ReasonRewindBroken     Reason = "an earlier rewind did not end"
 	ReasonRewindImpossible Reason = "rewind did not succeed: a new copy beside the old directory"
+	ReasonRemoved          Reason = "the source has removed the WAL that this node needs next"
 	ReasonNoData           Reason = "no data directory"
 	ReasonInRule           Reason = "own data counts in a recorded sync rule"
 	ReasonRuleDiffers      Reason = "sync rule differs from the wanted one"

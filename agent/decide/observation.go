@@ -36,6 +36,8 @@ type Observation struct {
 	Resume    bool   // a switchover did not come to pass: the same primary starts again (B1)
 	Refused   string // why this node's data is not touched; empty: it may be
 
+	Removed string // the source's refusal of the WAL that this node's data needs next; empty: none
+
 	DiskFenced      bool // the fence that Local.DiskProblem asks for was ordered (B2)
 	TransportClosed bool // Raft's transport is closed, for good (B2)
 

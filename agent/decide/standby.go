@@ -78,6 +78,9 @@ func withData(o *Observation) (Decision, bool) {
 	if relation == cluster.Diverged {
 		return leaveHistory(o, src)
 	}
+	if src != "" && o.Removed != "" {
+		return cloneAnew(o)
+	}
 	followed := p.Source == src && p.SourceTerm == o.View.Key.Term // by the taker's order, which knows the positions
 	if src != "" && relation == cluster.Unknown && !followed {
 		why = "the fork of the key's timeline is not recorded yet"
@@ -143,6 +146,25 @@ func leaveHistory(o *Observation, src cluster.NodeID) (Decision, bool) {
 	}
 	return Decision{Action: Rewind, Reason: ReasonDiverged, Source: src, Term: o.View.Key.Term, Detail: o.whereDiverged()}, true
 }
+
+// cloneAnew replaces a directory whose next WAL its source has removed: out of the rules first, then stop, then a copy
+// beside it. Nothing else can bring it back, and until then it would be a standby that confirms nothing.
+func cloneAnew(o *Observation) (Decision, bool) {
+	if inRule(o, o.View.Nodes[o.Self]) {
+		return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node out of the rules before it is cloned anew"}, true
+	}
+	if o.Local.Postgres.State != cluster.PostgresStopped {
+		return Decision{Action: StopPostgres, Reason: ReasonRemoved, Detail: o.Removed}, true
+	}
+	from, why := copySource(o)
+	if from == "" {
+		return Decision{Action: Wait, Reason: ReasonRemoved, Detail: why}, true
+	}
+	return Decision{Action: Clone, Reason: ReasonRemoved, Source: from, Term: o.View.Key.Term, Detail: o.Removed}, true
+}
+
+// RemovedPatience is how long a standby has not streamed from its source before it asks whether the WAL is still there.
+const RemovedPatience = 10 * time.Second
 
 // MaxRewinds is how often a rewind is tried before the directory is cloned anew, beside the old one (docs/design.md,
 // section 5).

@@ -156,6 +156,15 @@ func (p postgresAdapter) Follow(ctx context.Context, s *agent.Source, me cluster
 	return p.Postgres.Follow(ctx, &src, me)
 }
 
+// RemovedWAL implements agent.Follower.
+func (p postgresAdapter) RemovedWAL(ctx context.Context, s agent.Source, from cluster.Position) (string, error) {
+	src, err := sourceOf(s)
+	if err != nil {
+		return "", err
+	}
+	return p.Postgres.RemovedWAL(ctx, src, from)
+}
+
 // SetSyncNames implements agent.Primary.
 func (p postgresAdapter) SetSyncNames(ctx context.Context, l agent.SyncList) error {
 	return p.Postgres.SetSyncNames(ctx, namesOf(l))
