@@ -56,6 +56,7 @@ func (a *Agent) act(ctx context.Context, o *decide.Observation, d decide.Decisio
 	}
 	a.jobs.start(ctx, d, o.Now, func(ctx context.Context) {
 		err := f(ctx, o, d)
+		a.progress("")
 		if d.Action != decide.HandOver && d.Action != decide.Switchover && d.Action != decide.SettleRule {
 			look, cancel := context.WithTimeout(ctx, a.opt.Heartbeat/2)
 			defer cancel()

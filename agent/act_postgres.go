@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -110,8 +111,10 @@ func (a *Agent) promote(ctx context.Context, o *decide.Observation, d decide.Dec
 
 // prepare puts a list in force and proves it, unless that was done in this run of Postgres, or unless says no.
 func (a *Agent) prepare(ctx context.Context, l SyncList, start string, unless func() bool) error {
-	a.lists.Lock()
-	defer a.lists.Unlock()
+	if err := a.lists.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("list of standbys: another one is being written: %w", err)
+	}
+	defer a.lists.Release(1)
 	if !unless() {
 		return nil
 	}
@@ -169,13 +172,13 @@ func (a *Agent) stopPostgres(ctx context.Context, o *decide.Observation, _ decid
 	return a.pg.Stop(ctx, o.View.Config.PrimaryStopTimeout)
 }
 
-// clone copies the source's data directory. The new life is registered when the copy stands (V5).
+// clone copies the source's data directory. A new life is registered when the copy stands (V5).
 func (a *Agent) clone(ctx context.Context, o *decide.Observation, d decide.Decision) error {
 	src, err := a.source(o, d)
 	if err != nil {
 		return err
 	}
-	m := cluster.Member{Node: a.opt.Self, Incarnation: newIncarnation()}
+	m := cluster.Member{Node: a.opt.Self, Incarnation: cmp.Or(d.Life, newIncarnation())}
 	a.pg.ExpectSystemID(o.View.SystemID)
 	a.eventOnce(ctx, o, d, "clone", fmt.Sprintf("from %s: %s", d.Source, d.Reason))
 	err = a.pg.BaseBackup(ctx, *src, m, func(done, total int64) {
@@ -202,6 +205,9 @@ func (a *Agent) rewind(ctx context.Context, o *decide.Observation, d decide.Deci
 	if o.Local.Postgres.Data == cluster.DataOurs && !o.Local.Postgres.Clean {
 		if err := a.pg.CrashRecover(ctx); err != nil { // U3: pg_rewind itself must not
 			return err
+		}
+		if k := a.raft.View().Key; k.Term != o.View.Key.Term {
+			return fmt.Errorf("rewind to %s: the key has moved on to term %d meanwhile", d.Source, k.Term)
 		}
 	}
 	if err := a.pg.Rewind(ctx, *src, o.View.Forks.Divergence(o.Position.Timeline, o.View.Key.Timeline), m, a.progress); err != nil {

@@ -266,7 +266,7 @@ func (a *Agent) transfer(ctx context.Context, o *decide.Observation, d decide.De
 	if err := a.peers.call(ctx, d.Node, "/handover", q, nil); err != nil {
 		return err
 	}
-	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Hops++ })
+	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Hops++; t.HandedAt = a.opt.Clock() })
 	return a.leadTo(ctx, d.Node)
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"pgquorum/agent/decide"
 	"pgquorum/cluster"
@@ -51,7 +52,7 @@ type Agent struct {
 	configured Settings        // a standby's, as upkeep last applied them; upkeep's own
 	dry        cluster.Instant // since when a standby has waited for WAL from its source; zero: it does not; upkeep's own
 
-	lists sync.Mutex // held while a standby's list is written, so that upkeep does not overtake a promotion (S3)
+	lists *semaphore.Weighted // of one: held while a standby's list is written, so that upkeep does not overtake a promotion (S3)
 
 	mu           sync.Mutex // guards what follows
 	ledger       decide.TakeOver
@@ -61,6 +62,7 @@ type Agent struct {
 	failures     map[decide.Action]int
 	lacking      cluster.Instant                    // decide.Observation.StandbyLackingSince
 	stopped      cluster.Instant                    // decide.Observation.StoppedSince
+	held         cluster.Instant                    // decide.Observation.HeldSince
 	denied       map[cluster.NodeID]cluster.Instant // decide.Observation.DeniedSince; replaced, never changed
 	resuming     cluster.Term                       // decide.Observation.Resume, in this term only: later ones have another primary
 	proven       provenRule
@@ -117,6 +119,7 @@ func New(opt Options) *Agent {
 		retry:     map[decide.Action]cluster.Instant{},
 		failures:  map[decide.Action]int{},
 		phase:     "starting",
+		lists:     semaphore.NewWeighted(1),
 	}
 	a.keeper = newKeeper(opt.Self, opt.Raft, opt.Guard, opt.Clock, opt.Log, a.Wake)
 	a.peers = newPeers(opt.Self, opt.Raft, opt.Heartbeat, opt.Clock, opt.Log, a.Wake)

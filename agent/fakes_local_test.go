@@ -127,7 +127,10 @@ func (p *fakePostgres) LocalForks(ctx context.Context) ([]cluster.Fork, error) {
 }
 
 func (p *fakePostgres) InitDB(ctx context.Context, m cluster.Member) (string, error) {
-	return "7000", p.do(ctx, becomes(m), "InitDB", m)
+	return "7000", p.do(ctx, func(st *cluster.PostgresStatus) {
+		becomes(m)(st)
+		st.Timeline = 1
+	}, "InitDB", m)
 }
 
 // becomes is the directory as m's life, stopped and in good order.

@@ -189,3 +189,22 @@ func TestK3CountedBeforeHandedBack(t *testing.T) {
 		})
 	})
 }
+
+// S8: what an agent was asked to do by a former leader does not hide that it is stopping.
+func TestS8InheritedWishDoesNotHideTheStop(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *fakeCluster) {
+		n3 := c.nodes["n3"]
+		if _, err := n3.takeHandover(c.life, handoverRequest{Term: 4, Wanted: "n2"}); err != nil {
+			t.Fatal(err)
+		}
+		if r := n3.observe().Request; r == nil || r.Candidate != "n2" || r.Leaving {
+			t.Errorf("request %+v", r)
+		}
+		n3.mu.Lock()
+		n3.stopping = true
+		n3.mu.Unlock()
+		if r := n3.observe().Request; r == nil || !r.Leaving {
+			t.Errorf("request of a stopping agent %+v", r)
+		}
+	})
+}

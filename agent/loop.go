@@ -121,6 +121,11 @@ func (a *Agent) tried(ctx context.Context, d decide.Decision, err error) {
 	if err == nil {
 		delete(a.retry, d.Action)
 		delete(a.failures, d.Action)
+		switch d.Action {
+		case decide.Clone, decide.Rewind: // whatever comes of it, neither is repeated at once, nor is the other's past held against it
+			delete(a.failures, decide.Rewind)
+			a.retry[d.Action] = a.opt.Clock().Add(longestPause)
+		}
 		return
 	}
 	n := a.failures[d.Action] + 1

@@ -33,7 +33,9 @@ func (a *Agent) observe() *decide.Observation {
 	if a.request != nil {
 		o.Request = &decide.Request{SwitchoverRequest: a.request.SwitchoverRequest, Reason: a.request.reason, Leaving: a.stopping}
 	} else if a.inherited != nil {
-		o.Request = a.inherited
+		r := *a.inherited
+		r.Leaving = a.stopping
+		o.Request = &r
 	} else if a.stopping {
 		o.Request = &decide.Request{Reason: "the agent is stopping", Leaving: true}
 	}
@@ -58,7 +60,7 @@ func (a *Agent) turnLedger(o *decide.Observation) {
 	if a.ledger.Term != next {
 		a.inherited = nil // what was asked of an earlier take-over is done or void
 	} else {
-		fresh.Promises, fresh.Hops = a.ledger.Promises, a.ledger.Hops
+		fresh.Promises, fresh.Hops, fresh.HandedAt = a.ledger.Promises, a.ledger.Hops, a.ledger.HandedAt
 	}
 	if leads {
 		fresh.RaftTerm = o.Raft.Term
@@ -80,6 +82,7 @@ func (a *Agent) since(o *decide.Observation) {
 	p := o.Local.Postgres
 	primary := p.State == cluster.PostgresRunning && p.Role == cluster.RolePrimary
 	o.StoppedSince = mark(&a.stopped, p.State == cluster.PostgresStopped)
+	o.HeldSince = mark(&a.held, decide.Held(o))
 	o.DeniedSince = a.deniedSince(o, primary)
 	o.StandbyLackingSince = mark(&a.lacking, primary && decide.Unable(o))
 }

@@ -110,8 +110,10 @@ func (a *Agent) advanceSlots(ctx context.Context, o *decide.Observation, others 
 
 // configureStandby applies a standby's settings, unless a take-over runs, which sets the list itself.
 func (a *Agent) configureStandby(ctx context.Context) (Settings, bool) {
-	a.lists.Lock()
-	defer a.lists.Unlock()
+	if a.lists.Acquire(ctx, 1) != nil {
+		return Settings{}, false // in the next round
+	}
+	defer a.lists.Release(1)
 	o := a.observe()
 	if !a.stillStandby() {
 		return Settings{}, false

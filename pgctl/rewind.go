@@ -55,7 +55,11 @@ func (p *Postgres) Rewind(ctx context.Context, s Source, fork cluster.Position, 
 	if err != nil {
 		return err
 	}
-	if mark == nil || !mark.Rewound {
+	fresh := mark == nil
+	if !fresh { // the directory tells nothing any more
+		fork = mark.Fork
+	}
+	if fresh || !mark.Rewound {
 		conninfo, remove, err := p.sourceConnInfo(s, p.sourceUser(), "postgres", "pgquorum_rewind_"+SlotName(p.opt.Self))
 		if err != nil {
 			return err
@@ -64,7 +68,7 @@ func (p *Postgres) Rewind(ctx context.Context, s Source, fork cluster.Position, 
 		if mark, err = p.prepareRewind(ctx, s, conninfo, fork, mark, progress); err != nil || mark == nil {
 			return err
 		}
-		if err := p.runRewind(ctx, conninfo, mark, progress); err != nil {
+		if err := p.runRewind(ctx, conninfo, mark, fresh, progress); err != nil {
 			return err
 		}
 	}
@@ -135,7 +139,7 @@ func (p *Postgres) rewindArgs(conninfo string, more ...string) []string {
 
 // runRewind runs pg_rewind and notes in the mark that it ended well. It changes the state in the control file from shut
 // down to in archive recovery: that tells that something was rewound.
-func (p *Postgres) runRewind(ctx context.Context, conninfo string, mark *rewindMark, progress func(string)) error {
+func (p *Postgres) runRewind(ctx context.Context, conninfo string, mark *rewindMark, fresh bool, progress func(string)) error {
 	err := p.runCommand(ctx, command{program: "pg_rewind", args: p.rewindArgs(conninfo), line: progress})
 	if err != nil {
 		return fmt.Errorf("rewind of %s: %w", p.opt.DataDir, err)
@@ -146,7 +150,7 @@ func (p *Postgres) runRewind(ctx context.Context, conninfo string, mark *rewindM
 	}
 	if c.Clean() {
 		if pos, err := p.position(ctx); err != nil || pos.LSN > mark.Fork.LSN {
-			return p.nothingRewound(mark)
+			return p.nothingRewound(mark, fresh)
 		}
 	}
 	mark.Rewound = true
@@ -155,10 +159,12 @@ func (p *Postgres) runRewind(ctx context.Context, conninfo string, mark *rewindM
 
 // nothingRewound takes the mark back: pg_rewind left the directory as it was although its WAL goes on past the fork. It
 // does so when two timelines bear the same number (F3), and for a standby whose WAL past the fork changed no page that
-// was written; neither may follow.
-func (p *Postgres) nothingRewound(mark *rewindMark) error {
-	if err := p.clearRewindMark(); err != nil {
-		return err
+// was written; neither may follow. A mark from before stays: what that rewind did to the directory nobody knows.
+func (p *Postgres) nothingRewound(mark *rewindMark, fresh bool) error {
+	if fresh {
+		if err := p.clearRewindMark(); err != nil {
+			return err
+		}
 	}
 	return &RewindImpossible{Missing: fmt.Sprintf(
 		"a divergence that pg_rewind can see: it found nothing to rewind, yet WAL goes on past %v of timeline %d", mark.Fork.LSN, mark.Fork.Timeline)}

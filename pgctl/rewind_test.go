@@ -130,7 +130,25 @@ func TestRewindBreaksOff(t *testing.T) {
 	if st := old.look(); st.Data != cluster.DataRewinding || st.Incarnation != "" {
 		t.Errorf("data %+v", st)
 	}
-	must(t, old.Rewind(within(t), *young.asSource(2), fork, m, nil))
+	// Taken up, the fork is the mark's: nobody can tell it from the directory any more. A source whose control file is not
+	// past it would look like one without a divergence, and a mark from before is not taken back.
+	mark, err := old.readRewindMark()
+	must(t, err)
+	early := *mark
+	early.Fork.Timeline = 2
+	must(t, writeDurable(old.rewindMarkPath(), early))
+	var impossible *RewindImpossible
+	if err := old.Rewind(within(t), *young.asSource(2), cluster.Position{}, m, nil); !errors.As(err, &impossible) || !impossible.Retry || !strings.Contains(err.Error(), "a checkpoint of n2") {
+		t.Errorf("taken up before the source's checkpoint: %v", err)
+	}
+	if err := old.nothingRewound(&early, false); !errors.As(err, &impossible) {
+		t.Errorf("nothing rewound: %v", err)
+	}
+	if st := old.look(); st.Data != cluster.DataRewinding {
+		t.Fatalf("data %+v", st)
+	}
+	must(t, writeDurable(old.rewindMarkPath(), mark))
+	must(t, old.Rewind(within(t), *young.asSource(2), cluster.Position{}, m, nil))
 	if kept, err := filepath.Glob(filepath.Join(old.dir, "kept", "*")); err != nil || len(kept) != 1 {
 		t.Errorf("kept %v, %v", kept, err)
 	}

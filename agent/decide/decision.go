@@ -50,7 +50,8 @@ type Decision struct {
 	Term    cluster.Term
 	Acquire cluster.AcquireLeader
 	Rule    RuleChange
-	Wake    cluster.Instant // look again at this moment; zero: at the next event
+	Life    cluster.Incarnation // Clone: the life that the copy goes on with; empty: a new one
+	Wake    cluster.Instant     // look again at this moment; zero: at the next event
 }
 
 // Reason is why, in a fixed vocabulary.
@@ -96,6 +97,7 @@ const (
 	ReasonRemoved          Reason = "the source has removed the WAL that this node needs next"
 	ReasonNoData           Reason = "no data directory"
 	ReasonInRule           Reason = "own data counts in a recorded sync rule"
+	ReasonHeld             Reason = "own data counts in a sync rule that cannot be settled without it: a copy goes on with its life"
 	ReasonRuleDiffers      Reason = "sync rule differs from the wanted one"
 	ReasonRuleUnsettled    Reason = "older sync rules are still recorded"
 	ReasonForkUnrecorded   Reason = "fork of an allotted timeline is not recorded"

@@ -43,6 +43,7 @@ type Observation struct {
 
 	StandbyLackingSince cluster.Instant                    // holder: since when fewer than k of S can confirm; zero: they can
 	DeniedSince         map[cluster.NodeID]cluster.Instant // holder: since when a node says that it does not stream from here, although its walsender has replies (S8)
+	HeldSince           cluster.Instant                    // since when this node's data can follow nobody and counts in a rule; zero: not so
 	StoppedSince        cluster.Instant                    // since when Postgres has been down; zero: it runs
 	RuleProven          bool                               // the local list for the newest rule is in force
 }
@@ -85,8 +86,9 @@ type TakeOver struct {
 	Promises   map[cluster.NodeID]cluster.Promise
 	NoPromise  map[cluster.NodeID]string
 	Attests    map[cluster.NodeID]cluster.Attest
-	FencedAt   cluster.Term // the holder's guard has answered fenced for this term
-	Hops       int          // how often leadership was handed on for this acquisition
+	FencedAt   cluster.Term    // the holder's guard has answered fenced for this term
+	Hops       int             // how often leadership was handed on for this acquisition, or tried to be
+	HandedAt   cluster.Instant // when that was last; zero: never
 }
 
 // leads says whether this node is Raft leader and has passed its Barrier.

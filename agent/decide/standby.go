@@ -133,7 +133,7 @@ func streaming(o *Observation, src cluster.NodeID, why string) (Decision, bool) 
 // leaveHistory gives up WAL that the key's timeline does not have: stop first, then out of the rules, then rewind.
 func leaveHistory(o *Observation, src cluster.NodeID) (Decision, bool) {
 	if inRule(o, o.View.Nodes[o.Self]) {
-		return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node out of the rules before its rewind"}, true
+		return heldByRule(o, "the holder takes this node out of the rules before its rewind")
 	}
 	if o.Local.Postgres.State != cluster.PostgresStopped {
 		return Decision{Action: StopPostgres, Reason: ReasonDiverged, Detail: o.whereDiverged()}, true
@@ -151,7 +151,7 @@ func leaveHistory(o *Observation, src cluster.NodeID) (Decision, bool) {
 // beside it. Nothing else can bring it back, and until then it would be a standby that confirms nothing.
 func cloneAnew(o *Observation) (Decision, bool) {
 	if inRule(o, o.View.Nodes[o.Self]) {
-		return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node out of the rules before it is cloned anew"}, true
+		return heldByRule(o, "the holder takes this node out of the rules before it is cloned anew")
 	}
 	if o.Local.Postgres.State != cluster.PostgresStopped {
 		return Decision{Action: StopPostgres, Reason: ReasonRemoved, Detail: o.Removed}, true
@@ -161,6 +161,52 @@ func cloneAnew(o *Observation) (Decision, bool) {
 		return Decision{Action: Wait, Reason: ReasonRemoved, Detail: why}, true
 	}
 	return Decision{Action: Clone, Reason: ReasonRemoved, Source: from, Term: o.View.Key.Term, Detail: o.Removed}, true
+}
+
+// heldByRule waits for the holder to take this node out of the rules (V5). Where none of the standbys that the newest rule
+// names can follow, that never comes to pass: a rule is settled only by their confirmations. Then one that was patient is
+// copied from the holder beside its old directory, and the copy goes on with the life that the rules name: the holder has
+// all that was ever acknowledged under them (C1), so the copy has what this life confirmed, and until the swap this life's
+// own directory stands (docs/adr/0025).
+func heldByRule(o *Observation, detail string) (Decision, bool) {
+	patient := o.HeldSince
+	if patient.IsZero() {
+		patient = o.Now
+	}
+	if until := patient.Add(HeldPatience); o.Now.Before(until) {
+		return Decision{Action: Wait, Reason: ReasonInRule, Detail: detail, Wake: until}, true
+	}
+	if onlyHere(o) {
+		return Decision{Action: Wait, Reason: ReasonInRule, Detail: detail}, true
+	}
+	if o.Local.Postgres.State != cluster.PostgresStopped {
+		return Decision{Action: StopPostgres, Reason: ReasonHeld}, true
+	}
+	from, why := copySource(o)
+	if from == "" {
+		return Decision{Action: Wait, Reason: ReasonHeld, Detail: why}, true
+	}
+	return Decision{Action: Clone, Reason: ReasonHeld, Source: from, Term: o.View.Key.Term, Life: o.Local.Postgres.Incarnation}, true
+}
+
+// onlyHere says whether a recorded rule lets commits be acknowledged that only this life has: nobody copies over that (B4),
+// also where the holder should have it all.
+func onlyHere(o *Observation) bool {
+	me, _ := o.View.Nodes[o.Self].Member()
+	return slices.ContainsFunc(o.View.Rules, func(r cluster.SyncRule) bool { return r.Primary == me && r.K == 0 })
+}
+
+// HeldPatience is how long a node waits to be taken out of the rules. With any standby that follows it takes a moment, or
+// the 3 s after which k is lowered (S5).
+const HeldPatience = 10 * time.Second
+
+// Held says whether this node's own data can follow nobody as it is, and counts in a recorded rule.
+func Held(o *Observation) bool {
+	src, _ := source(o)
+	if src == "" || o.Local.Postgres.Data != cluster.DataOurs || !inRule(o, o.View.Nodes[o.Self]) {
+		return false
+	}
+	return o.Removed != "" || o.Position.Known() && o.View.Forks.Relate(o.Position, o.View.Key.Timeline) == cluster.Diverged
 }
 
 // RemovedPatience is how long a standby has not streamed from its source before it asks whether the WAL is still there.

@@ -120,11 +120,12 @@ func MayStop(o *Observation) bool {
 	return !inRule(o, o.View.Nodes[o.Self]) || !leavable(o)
 }
 
-// leavable says whether the rules can do without this node: what remains of the newest one still reaches its k.
+// leavable says whether the rules can do without this node: it is out of the newest one already, and the older ones are
+// about to be dropped, or what would remain of the newest still reaches its k.
 func leavable(o *Observation) bool {
 	cur, ok := o.View.Current()
 	me, has := o.View.Nodes[o.Self].Member()
-	return ok && has && cur.Has(me) && len(cur.Standbys)-1 >= cur.K
+	return ok && has && (!cur.Has(me) || len(cur.Standbys)-1 >= cur.K)
 }
 
 // othersStay says whether any other node answers and is not stopping itself.

@@ -185,13 +185,17 @@ func choose(o *Observation) Decision {
 		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: c.Missing})
 	case c.CatchUp != "":
 		return Decision{Action: CatchUp, Reason: ReasonBehind, Node: c.Node, Source: c.CatchUp, Term: o.TakeOver.Term}
-	case c.Node != o.Self && o.TakeOver.Hops < len(o.Raft.Voters)+1:
+	case c.Node != o.Self && (o.TakeOver.Hops < len(o.Raft.Voters)+1 || acquire(o).Action != Acquire && rested(o)):
 		return Decision{Action: Transfer, Reason: ReasonBetterCandidate, Node: c.Node, Term: o.TakeOver.Term}
 	case c.Node != o.Self && Ineligible(o, o.Self) != "":
 		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: fmt.Sprintf("%s is the candidate, but leadership came back %d times", c.Node, o.TakeOver.Hops)})
 	}
 	return acquire(o)
 }
+
+// rested says whether a leader that cannot acquire itself may hand on once more: leadership that has come back too often
+// rests for a heartbeat timeout here, and not for good.
+func rested(o *Observation) bool { return o.Now.Sub(o.TakeOver.HandedAt) >= o.Heartbeat }
 
 // acquire is K7. A candidate that leadership keeps coming back to takes over itself if it, too, is good enough.
 func acquire(o *Observation) Decision {
