@@ -9,6 +9,8 @@ N        ?= 1
 SCENARIO ?= .
 BENCH    ?= all
 ARGS     ?=
+SEED     ?= 1
+SEEDS    ?= 1000
 
 INTEGRATION := PGQUORUM_BIN=$(CURDIR)/$(BIN) go test -tags integration -count=1 ./integration
 
@@ -47,7 +49,11 @@ race: ## the same under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -timeout 30m ./...
 
 .PHONY: sim
-sim: ## the random tests of the rules and the state machine, 20 times the usual draws; ARGS='-rapid.seed=42' replays one
+sim: ## SEEDS=1000 simulated clusters under faults, from SEED=1 on; ARGS='-logs DIR' keeps the logs of those that fail
+	go test -count=1 -timeout 10h ./agent/sim -run '^TestSchedules$$' -args -seed $(SEED) -seeds $(SEEDS) $(ARGS)
+
+.PHONY: draws
+draws: ## the random tests of the rules and the state machine, 20 times the usual draws; ARGS='-rapid.seed=42' replays one
 	go test -count=1 -timeout 30m ./agent/decide ./raftfsm -run 'Property|SecondModel|mIsNoHigher' -args -rapid.checks=2000 $(ARGS)
 
 .PHONY: needs

@@ -181,13 +181,43 @@ func (a *Agent) clone(ctx context.Context, o *decide.Observation, d decide.Decis
 	m := cluster.Member{Node: a.opt.Self, Incarnation: cmp.Or(d.Life, newIncarnation())}
 	a.pg.ExpectSystemID(o.View.SystemID)
 	a.eventOnce(ctx, o, d, "clone", fmt.Sprintf("from %s: %s", d.Source, d.Reason))
-	err = a.pg.BaseBackup(ctx, *src, m, func(done, total int64) {
+	copying, cancel := a.whileItHolds(ctx, d)
+	defer cancel()
+	err = a.pg.BaseBackup(copying, *src, m, func(done, total int64) {
 		a.progress(fmt.Sprintf("clone from %s: %d of %d MiB", d.Source, done>>20, total>>20))
 	})
-	if err == nil {
-		a.event(ctx, "cloned", d.Term, "from "+string(d.Source))
+	if err != nil {
+		return err
 	}
-	return err
+	a.mu.Lock()
+	a.removed, a.held = removedWAL{}, heldMark{} // what was found is of the directory that made way
+	a.mu.Unlock()
+	a.event(ctx, "cloned", d.Term, "from "+string(d.Source))
+	return nil
+}
+
+// whileItHolds ends a copy that a life waits for when the term ends in which it was begun: a taker needs this node's
+// Postgres, and its promise forbids the swap.
+func (a *Agent) whileItHolds(ctx context.Context, d decide.Decision) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if d.Life == "" {
+		return ctx, cancel
+	}
+	go func() {
+		tick := time.NewTicker(a.opt.Heartbeat / 4)
+		defer tick.Stop()
+		for {
+			if k := a.raft.View().Key; k.Term != d.Term || k.Released || a.pg.Promised() > d.Term {
+				cancel()
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return ctx, cancel
 }
 
 // rewind takes this node's WAL back to where it left the key's timeline. The source has checkpointed since its
@@ -206,10 +236,11 @@ func (a *Agent) rewind(ctx context.Context, o *decide.Observation, d decide.Deci
 		if err := a.pg.CrashRecover(ctx); err != nil { // U3: pg_rewind itself must not
 			return err
 		}
-		if k := a.raft.View().Key; k.Term != o.View.Key.Term {
-			return fmt.Errorf("rewind to %s: the key has moved on to term %d meanwhile", d.Source, k.Term)
-		}
 	}
+	if k := a.raft.View().Key; k.Term != o.View.Key.Term {
+		return fmt.Errorf("rewind to %s: the key has moved on to term %d meanwhile", d.Source, k.Term)
+	}
+	src.Timeline = o.View.Key.Timeline
 	if err := a.pg.Rewind(ctx, *src, o.View.Forks.Divergence(o.Position.Timeline, o.View.Key.Timeline), m, a.progress); err != nil {
 		return err
 	}

@@ -266,8 +266,10 @@ func (a *Agent) transfer(ctx context.Context, o *decide.Observation, d decide.De
 	if err := a.peers.call(ctx, d.Node, "/handover", q, nil); err != nil {
 		return err
 	}
-	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Hops++; t.HandedAt = a.opt.Clock() })
-	return a.leadTo(ctx, d.Node)
+	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Hops++ })
+	err := a.leadTo(ctx, d.Node)
+	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.HandedAt = a.opt.Clock() })
+	return err
 }
 
 // acquire is K7 up to the lease: the new rule is set and proven here while the key is committed, the first answers are

@@ -62,7 +62,7 @@ type Agent struct {
 	failures     map[decide.Action]int
 	lacking      cluster.Instant                    // decide.Observation.StandbyLackingSince
 	stopped      cluster.Instant                    // decide.Observation.StoppedSince
-	held         cluster.Instant                    // decide.Observation.HeldSince
+	held         heldMark                           // decide.Observation.HeldSince
 	denied       map[cluster.NodeID]cluster.Instant // decide.Observation.DeniedSince; replaced, never changed
 	resuming     cluster.Term                       // decide.Observation.Resume, in this term only: later ones have another primary
 	proven       provenRule
@@ -102,6 +102,13 @@ type gate struct {
 	term    cluster.Term
 	since   cluster.Instant
 	settled bool // the term's rule was settled once in this run of Postgres: what is unsettled later is a change of it
+}
+
+// heldMark is since when a node has been held by a rule, in one term of the key and as one life of its data.
+type heldMark struct {
+	term  cluster.Term
+	life  cluster.Incarnation
+	since cluster.Instant
 }
 
 // settledKey is the Raft term, and the key's, in which the key was found settled (L6).

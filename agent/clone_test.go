@@ -241,34 +241,6 @@ func (c *fakeCluster) movesTo(id cluster.NodeID, fork cluster.LSN) {
 	})
 }
 
-// B4, V5: WAL that has strayed, of a life that no change of the rules can let go, is copied over beside its directory by
-// the holder's, after a while, and the copy is the same life. Not so where commits may be on this node alone.
-func TestB4HeldLifeGoesOnInACopy(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		rule  cluster.SyncRule
-		calls []string
-	}{
-		"a standby that nobody can confirm for": {
-			cluster.SyncRule{ID: 9, Term: 3, Primary: member("n1"), Timeline: 2, Standbys: []cluster.Member{member("n3")}, K: 1, Mode: cluster.SyncQuorum},
-			[]string{"n3 BaseBackup n2 n2:5432 {n3 n3life}"},
-		},
-		"the only one with the commits": {cluster.SyncRule{ID: 9, Term: 3, Primary: member("n3"), Timeline: 2, Mode: cluster.SyncQuorum}, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, c *fakeCluster) {
-				n3 := strayed(c)
-				c.edit(func(v *cluster.View) { v.Rules = append([]cluster.SyncRule{tt.rule}, v.Rules...) })
-				c.follows(n3)
-				pass(decide.HeldPatience + 5*time.Second)
-				if !c.calls.ordered(tt.calls...) || len(tt.calls) == 0 && c.calls.count("n3 BaseBackup") != 0 || c.calls.count("n3 Rewind") != 0 {
-					t.Errorf("calls %q", c.calls.all("n3"))
-				}
-			})
-		})
-	}
-}
-
 // A job's progress is of that job alone, and rewinds that failed are nothing against the copy that came after them.
 func TestCloneLeavesNothingBehind(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *fakeCluster) {

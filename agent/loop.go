@@ -129,6 +129,10 @@ func (a *Agent) tried(ctx context.Context, d decide.Decision, err error) {
 		return
 	}
 	n := a.failures[d.Action] + 1
+	var soon interface{ Waits() bool }
+	if d.Action == decide.Rewind && errors.As(err, &soon) && soon.Waits() { // a clone would not be sooner
+		n = min(n, decide.MaxRewinds-1)
+	}
 	pause := min(firstPause<<min(n-1, 8), longestPause)
 	a.failures[d.Action], a.retry[d.Action] = n, a.opt.Clock().Add(pause)
 	if errors.Is(err, context.Canceled) {

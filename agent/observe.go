@@ -82,7 +82,10 @@ func (a *Agent) since(o *decide.Observation) {
 	p := o.Local.Postgres
 	primary := p.State == cluster.PostgresRunning && p.Role == cluster.RolePrimary
 	o.StoppedSince = mark(&a.stopped, p.State == cluster.PostgresStopped)
-	o.HeldSince = mark(&a.held, decide.Held(o))
+	if here := (heldMark{term: o.View.Key.Term, life: o.View.Nodes[o.Self].Incarnation}); a.held.term != here.term || a.held.life != here.life {
+		a.held = here
+	}
+	o.HeldSince = mark(&a.held.since, decide.Held(o))
 	o.DeniedSince = a.deniedSince(o, primary)
 	o.StandbyLackingSince = mark(&a.lacking, primary && decide.Unable(o))
 }

@@ -74,6 +74,8 @@ type Source struct {
 	Addr    string // host:port
 	CatchUp bool
 	Urgent  bool
+
+	Timeline cluster.Timeline // of a rewind's source: that it serves
 }
 
 // SyncList is what synchronous_standby_names should say.

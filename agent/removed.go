@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"pgquorum/agent/decide"
 	"pgquorum/cluster"
@@ -19,6 +20,11 @@ type removedWAL struct {
 // the standby itself would ask in vain for ever. Called by upkeep, in its own time.
 func (a *Agent) askForWAL(ctx context.Context, o *decide.Observation) {
 	p, k := o.Local.Postgres, o.View.Key
+	if p.Streaming {
+		a.mu.Lock()
+		a.removed = removedWAL{}
+		a.mu.Unlock()
+	}
 	waits := !p.Streaming && p.Source != "" && p.Source == k.Holder && p.SourceTerm == k.Term && !k.Released && o.Promised <= k.Term
 	if !waits || !o.Position.Known() {
 		a.dry = 0
@@ -30,6 +36,8 @@ func (a *Agent) askForWAL(ctx context.Context, o *decide.Observation) {
 	if o.Now.Before(a.dry.Add(decide.RemovedPatience)) {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
 	src, err := a.source(o, decide.Decision{Source: p.Source, Term: p.SourceTerm})
 	refusal := ""
 	if err == nil {
@@ -48,6 +56,9 @@ func (a *Agent) askForWAL(ctx context.Context, o *decide.Observation) {
 	a.mu.Unlock()
 	a.Wake()
 }
+
+// askLimit bounds the question, so that a source that does not answer keeps upkeep from nothing else.
+const askLimit = 2 * time.Second
 
 // stillRemoved is what the source refused, as long as it concerns this term and this life of the data. Called with a.mu.
 func (a *Agent) stillRemoved(o *decide.Observation) string {

@@ -73,9 +73,11 @@ func (a *Agent) keepStandby(ctx context.Context, o *decide.Observation, others [
 	if thorough {
 		a.advanceSlots(ctx, o, others)
 		a.easeSource(ctx, o)
-		a.askForWAL(ctx, o)
 	} else if reflect.DeepEqual(settings, a.configured) && (settings.Sync.K == 0 || a.isPrepared(preparedList{settings.Sync, o.Local.Postgres.StartTime})) {
 		return
+	}
+	if thorough {
+		defer a.askForWAL(ctx, o)
 	}
 	settings, ok := a.configureStandby(ctx)
 	if ok {

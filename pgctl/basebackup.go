@@ -1,6 +1,7 @@
 package pgctl
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,9 +27,9 @@ const cloneMargin = 256 << 20
 // BaseBackup clones s into data_dir as m. progress, which may be nil, is told of bytes done and in all.
 //
 // B4: the copy is made beside data_dir, under a name never used before, tablespaces included. Only when it is whole and
-// on disk does it take data_dir's name; what stood there is renamed to data_dir.replaced-<time>-<random> and kept.
-// A broken-off clone leaves a data_dir.clone-* directory, which the next one removes: it is never data. pgquorum.id is
-// written last (V5), so a crash in between leaves no incarnation. Postgres must be stopped.
+// on disk does it take data_dir's name; what stood there is named data_dir.replaced-<time>-<random>, loses its identity,
+// and is kept. A broken-off clone leaves a data_dir.clone-* directory, which the next one removes: it is never data.
+// ErrBelowPromise: a term above s's was promised meanwhile (V1). Postgres must be stopped.
 func (p *Postgres) BaseBackup(ctx context.Context, s Source, m cluster.Member, progress func(done, total int64)) error {
 	p.change.Lock()
 	defer p.change.Unlock()
@@ -52,7 +53,7 @@ func (p *Postgres) BaseBackup(ctx context.Context, s Source, m cluster.Member, p
 	if err := p.cleanCopy(data); err != nil {
 		return fmt.Errorf("clone of %s: %w", s.Node, err)
 	}
-	kept, err := swapIn(data, dir)
+	kept, err := p.takePlace(s, data, dir, m)
 	if err != nil {
 		return fmt.Errorf("clone of %s: %w", s.Node, err)
 	}
@@ -62,11 +63,58 @@ func (p *Postgres) BaseBackup(ctx context.Context, s Source, m cluster.Member, p
 	if err := removeClone(clone); err != nil {
 		return err
 	}
-	if err := writeDurable(filepath.Join(dir, idFile), m); err != nil {
-		return err
-	}
 	return p.clearRewindMark() // a rewind that broke off was of the directory that made way
 }
+
+// takePlace swaps the copy in. Its identity is written last of all that is written to it, and before the swap, so that the
+// directory is the old life or the new one at every moment (V5); what is kept loses its own, which the copy may go on with
+// (docs/adr/0025): put back by hand it must not pass for what it no longer is. No promise is given in between: one that was
+// given of the old directory forbids the swap (V1).
+func (p *Postgres) takePlace(s Source, data, dir string, m cluster.Member) (kept string, err error) {
+	p.source.Lock()
+	defer p.source.Unlock()
+	if err := p.allowed(&s); err != nil {
+		return "", err
+	}
+	if err := writeDurable(filepath.Join(data, idFile), m); err != nil {
+		return "", err
+	}
+	if kept, err = swapIn(data, dir); err != nil || kept == "" {
+		return kept, err
+	}
+	return kept, disown(kept)
+}
+
+// disown takes a kept directory's identity, so that it is nobody's incarnation.
+func disown(kept string) error {
+	if err := os.Remove(filepath.Join(kept, idFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", kept, err)
+	}
+	return syncDir(kept)
+}
+
+// disownKept does the same for what a swap that broke off has kept: a directory beside dir with dir's identity.
+func disownKept(dir string) error {
+	own, err := os.ReadFile(filepath.Join(dir, idFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	kept, _ := filepath.Glob(dir + replacedInfix + "*") // its only error is a bad pattern
+	for _, k := range kept {
+		if id, err := os.ReadFile(filepath.Join(k, idFile)); err == nil && bytes.Equal(id, own) {
+			if err := disown(k); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// replacedInfix is between a directory's name and the time at which a copy took its place.
+const replacedInfix = ".replaced-"
 
 // ErrOtherCluster is returned for data of another cluster than the one that this node belongs to.
 var ErrOtherCluster = errors.New("another cluster")
@@ -196,12 +244,28 @@ func swapIn(data, dir string) (kept string, err error) {
 	if _, err := os.Stat(filepath.Join(dir, pgVersionFile)); errors.Is(err, fs.ErrNotExist) {
 		return "", moveIntoEmpty(data, dir)
 	}
-	kept = dir + ".replaced-" + time.Now().UTC().Format("20060102T150405Z") + "-" + randomSuffix()
+	kept = dir + replacedInfix + time.Now().UTC().Format("20060102T150405Z") + "-" + randomSuffix()
+	if err := unix.Rename(data, kept); err != nil {
+		return "", fmt.Errorf("%s: move to %s: %w", data, kept, err)
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, kept, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // a file system that cannot exchange
+		return swapInTurn(kept, dir)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: exchange with %s: %w", dir, kept, err)
+	}
+	return kept, syncDir(filepath.Dir(dir))
+}
+
+// swapInTurn is the exchange in three renames.
+func swapInTurn(copied, dir string) (kept string, err error) {
+	kept = copied + "-old"
 	if err := unix.Rename(dir, kept); err != nil {
 		return "", fmt.Errorf("%s: move to %s: %w", dir, kept, err)
 	}
 	if err := syncDir(filepath.Dir(dir)); err != nil {
 		return "", err
 	}
-	return kept, moveIntoEmpty(data, dir)
+	return kept, moveIntoEmpty(copied, dir)
 }

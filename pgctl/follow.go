@@ -27,6 +27,8 @@ type Source struct {
 	// not filled with zeros first, which takes longer than all the WAL in it; EaseSource ends that for later segments,
 	// where it would make each flush slower.
 	Urgent bool
+
+	Timeline cluster.Timeline // of a rewind's source: that it serves; 0: not known
 }
 
 // urgentLine is the setting that goes with it. Source: XLogFileInitInternal, xlog.c, PostgreSQL 15.

@@ -15,7 +15,11 @@ import (
 type RewindImpossible struct {
 	Missing string
 	Retry   bool // it may be there later, such as a source that does not answer; otherwise only a clone helps
+	NotYet  bool // it will be there soon, by itself: the source's checkpoint
 }
+
+// Waits says that nothing has failed: the agent does not count the try.
+func (e *RewindImpossible) Waits() bool { return e.NotYet }
 
 // Error names what is missing.
 func (e *RewindImpossible) Error() string { return "rewind impossible: missing " + e.Missing }
@@ -124,9 +128,10 @@ func (p *Postgres) checkRewind(ctx context.Context, c *ControlData, s Source, fo
 		return &RewindImpossible{Missing: fmt.Sprintf("a source of the same cluster: %s has system identifier %s, this node %s", s.Node, st.systemID, c.SystemID)}
 	case st.missing != "":
 		return &RewindImpossible{Missing: fmt.Sprintf("the right of user %s to execute %s on %s", p.sourceUser().Username, st.missing, s.Node)}
-	case st.control <= fork.Timeline:
-		// pg_rewind reads the source's timeline from its control file and would find no divergence.
-		return &RewindImpossible{Retry: true, Missing: fmt.Sprintf(
+	case st.control <= fork.Timeline, s.Timeline != 0 && st.control != s.Timeline:
+		// pg_rewind reads the source's timeline from its control file: with an older one it would find no divergence, or
+		// leave a minimum recovery point on a timeline that does not have it.
+		return &RewindImpossible{Retry: true, NotYet: true, Missing: fmt.Sprintf(
 			"a checkpoint of %s on its new timeline: its control file still names timeline %d", s.Node, st.control)}
 	}
 	return nil

@@ -76,7 +76,7 @@ func readFirstWAL(ctx context.Context, conn *pgconn.PgConn, tli cluster.Timeline
 			copying = true
 		case *pgproto3.CopyData: // WAL, or word that there is no more yet
 			return "", nil
-		case *pgproto3.CopyDone: // the timeline ends here
+		case *pgproto3.CopyDone, *pgproto3.CommandComplete, *pgproto3.ReadyForQuery: // the timeline ends here
 			return "", nil
 		case *pgproto3.ErrorResponse:
 			if copying && m.Code == codeUndefinedFile {

@@ -58,6 +58,9 @@ func (p *Postgres) launchLocked(ctx context.Context, spec StartSpec) error {
 	if err := p.rightTimeline(ctx, spec); err != nil {
 		return err
 	}
+	if err := disownKept(p.opt.DataDir); err != nil {
+		return err
+	}
 	if _, err := p.writeSettings(ctx, spec.Settings, !spec.Primary); err != nil {
 		return err
 	}

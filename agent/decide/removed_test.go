@@ -51,59 +51,6 @@ func TestB4RemovedWAL(t *testing.T) {
 	}
 }
 
-// B4, V5: a life that cannot be let go is copied over by the holder's data after a while, as the same life, unless commits
-// may be here alone.
-func TestB4HeldByRule(t *testing.T) {
-	held := func() *Observation {
-		o := healthy("n3")
-		stopped(&o.Local.Postgres)
-		o.Position = pos(1, 600)
-		o.HeldSince = testNow.Add(-HeldPatience)
-		return o
-	}
-	runNext(t, held, []nextCase{
-		{"patient", func(*Observation) {}, Clone, ReasonHeld},
-		{"not yet", func(o *Observation) { o.HeldSince++ }, Wait, ReasonInRule},
-		{"just now", func(o *Observation) { o.HeldSince = 0 }, Wait, ReasonInRule},
-		{"it runs", editLocal(func(p *cluster.PostgresStatus) { p.State, p.Role = cluster.PostgresRunning, cluster.RoleStandby }), StopPostgres, ReasonHeld},
-		{"the WAL is gone", func(o *Observation) { o.Position, o.Removed = pos(2, 900), "n1: gone" }, Clone, ReasonHeld},
-		{"commits may be here alone", func(o *Observation) {
-			o.View.Rules = append(o.View.Rules, cluster.SyncRule{ID: 3, Term: 2, Primary: member("n3"), Timeline: 1})
-		}, Wait, ReasonInRule},
-		{"a primary whose commits others have", func(o *Observation) {
-			o.View.Rules = append(o.View.Rules, cluster.SyncRule{ID: 3, Term: 2, Primary: member("n3"), Timeline: 1, K: 1, Standbys: []cluster.Member{member("n1"), member("n2")}})
-		}, Clone, ReasonHeld},
-		{"the source is no primary yet", func(o *Observation) {
-			p := o.Peers["n1"]
-			p.Status.Postgres.Timeline = 1
-			o.Peers["n1"] = p
-		}, Wait, ReasonHeld},
-		{"V1 promised a higher term", func(o *Observation) { o.Promised = 4; o.Position = pos(2, 900) }, StartStandby, ReasonStopped},
-		{"out of the rules", func(o *Observation) { o.View.Rules[0].Standbys = []cluster.Member{member("n2")} }, Rewind, ReasonDiverged},
-	})
-	o := held()
-	if d := Next(o); d.Life != member("n3").Incarnation || d.Source != "n1" {
-		t.Errorf("copied from %q as %q", d.Source, d.Life)
-	}
-	for name, edit := range map[string]func(*Observation){
-		"in no rule":  func(o *Observation) { o.View.Rules[0].Standbys = nil },
-		"it follows":  func(o *Observation) { o.Position = pos(2, 900) },
-		"no data":     func(o *Observation) { o.Local.Postgres.Data = cluster.DataAbsent },
-		"no holder":   func(o *Observation) { o.View.Key.Holder = "" },
-		"no position": func(o *Observation) { o.Position = cluster.Position{} },
-	} {
-		if o := held(); true {
-			edit(o)
-			if Held(o) {
-				t.Errorf("%s: held", name)
-			}
-		}
-	}
-	if !Held(held()) {
-		t.Error("not held")
-	}
-}
-
 // K6: a leader that is no candidate itself, and to which leadership has come back too often, hands it on again after a rest.
 func TestK6HandsOnAgainAfterARest(t *testing.T) {
 	stuck := func() *Observation {

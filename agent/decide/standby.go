@@ -42,27 +42,29 @@ func standby(o *Observation) (Decision, bool) {
 
 // noData clones, once the life that this node had before (if any) counts in no rule.
 func noData(o *Observation) (Decision, bool) {
-	if inRule(o, o.View.Nodes[o.Self]) {
-		return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node's lost data out of the rules first"}, true
+	life, wait := heldByRule(o, "the holder takes this node's lost data out of the rules first")
+	if wait != nil {
+		return *wait, true
 	}
 	src, why := copySource(o)
 	if src == "" {
 		return Decision{Action: Wait, Reason: ReasonNoData, Detail: why}, true
 	}
-	return Decision{Action: Clone, Reason: ReasonNoData, Source: src, Term: o.View.Key.Term}, true
+	return Decision{Action: Clone, Reason: ReasonNoData, Source: src, Term: o.View.Key.Term, Life: life}, true
 }
 
 // rewindAgain repeats a rewind that broke off: until it ends the directory has no incarnation (V5).
 func rewindAgain(o *Observation) (Decision, bool) {
-	if inRule(o, o.View.Nodes[o.Self]) {
-		return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node's half-rewound data out of the rules first"}, true
+	life, wait := heldByRule(o, "the holder takes this node's half-rewound data out of the rules first")
+	if wait != nil {
+		return *wait, true
 	}
 	src, why := copySource(o)
 	if src == "" {
 		return Decision{Action: Wait, Reason: ReasonRewindBroken, Detail: why}, true
 	}
 	if !o.UseRewind || o.Failures[Rewind] >= MaxRewinds {
-		return Decision{Action: Clone, Reason: ReasonRewindImpossible, Source: src, Term: o.View.Key.Term}, true
+		return Decision{Action: Clone, Reason: ReasonRewindImpossible, Source: src, Term: o.View.Key.Term, Life: life}, true
 	}
 	return Decision{Action: Rewind, Reason: ReasonRewindBroken, Source: src, Term: o.View.Key.Term}, true
 }
@@ -130,12 +132,18 @@ func streaming(o *Observation, src cluster.NodeID, why string) (Decision, bool) 
 	return Decision{}, false
 }
 
-// leaveHistory gives up WAL that the key's timeline does not have: stop first, then out of the rules, then rewind.
+// leaveHistory gives up WAL that the key's timeline does not have: out of the rules first, then stop, then rewind.
 func leaveHistory(o *Observation, src cluster.NodeID) (Decision, bool) {
-	if inRule(o, o.View.Nodes[o.Self]) {
-		return heldByRule(o, "the holder takes this node out of the rules before its rewind")
+	if seen, key := o.Local.Postgres.SourceTerm, o.View.Key.Term; seen > key { // such as right after a start of the agent
+		return Decision{Action: Wait, Reason: ReasonSource, Detail: fmt.Sprintf("this node has followed a source of term %d, and knows of term %d only", seen, key)}, true
 	}
-	if o.Local.Postgres.State != cluster.PostgresStopped {
+	life, wait := heldByRule(o, "the holder takes this node out of the rules before its rewind")
+	switch {
+	case wait != nil:
+		return *wait, true
+	case life != "":
+		return copyOver(o, ReasonHeld, life, o.whereDiverged())
+	case o.Local.Postgres.State != cluster.PostgresStopped:
 		return Decision{Action: StopPostgres, Reason: ReasonDiverged, Detail: o.whereDiverged()}, true
 	}
 	if from, why := copySource(o); from == "" {
@@ -147,66 +155,26 @@ func leaveHistory(o *Observation, src cluster.NodeID) (Decision, bool) {
 	return Decision{Action: Rewind, Reason: ReasonDiverged, Source: src, Term: o.View.Key.Term, Detail: o.whereDiverged()}, true
 }
 
-// cloneAnew replaces a directory whose next WAL its source has removed: out of the rules first, then stop, then a copy
-// beside it. Nothing else can bring it back, and until then it would be a standby that confirms nothing.
+// cloneAnew replaces a directory whose next WAL its source has removed: nothing else can bring it back, and until then it
+// would be a standby that confirms nothing.
 func cloneAnew(o *Observation) (Decision, bool) {
-	if inRule(o, o.View.Nodes[o.Self]) {
-		return heldByRule(o, "the holder takes this node out of the rules before it is cloned anew")
+	life, wait := heldByRule(o, "the holder takes this node out of the rules before it is cloned anew")
+	if wait != nil {
+		return *wait, true
 	}
-	if o.Local.Postgres.State != cluster.PostgresStopped {
-		return Decision{Action: StopPostgres, Reason: ReasonRemoved, Detail: o.Removed}, true
-	}
+	return copyOver(o, ReasonRemoved, life, o.Removed)
+}
+
+// copyOver stops and clones, once there is somebody to clone from.
+func copyOver(o *Observation, reason Reason, life cluster.Incarnation, detail string) (Decision, bool) {
 	from, why := copySource(o)
-	if from == "" {
-		return Decision{Action: Wait, Reason: ReasonRemoved, Detail: why}, true
+	switch {
+	case from == "":
+		return Decision{Action: Wait, Reason: reason, Detail: why}, true
+	case o.Local.Postgres.State != cluster.PostgresStopped:
+		return Decision{Action: StopPostgres, Reason: reason, Detail: detail}, true
 	}
-	return Decision{Action: Clone, Reason: ReasonRemoved, Source: from, Term: o.View.Key.Term, Detail: o.Removed}, true
-}
-
-// heldByRule waits for the holder to take this node out of the rules (V5). Where none of the standbys that the newest rule
-// names can follow, that never comes to pass: a rule is settled only by their confirmations. Then one that was patient is
-// copied from the holder beside its old directory, and the copy goes on with the life that the rules name: the holder has
-// all that was ever acknowledged under them (C1), so the copy has what this life confirmed, and until the swap this life's
-// own directory stands (docs/adr/0025).
-func heldByRule(o *Observation, detail string) (Decision, bool) {
-	patient := o.HeldSince
-	if patient.IsZero() {
-		patient = o.Now
-	}
-	if until := patient.Add(HeldPatience); o.Now.Before(until) {
-		return Decision{Action: Wait, Reason: ReasonInRule, Detail: detail, Wake: until}, true
-	}
-	if onlyHere(o) {
-		return Decision{Action: Wait, Reason: ReasonInRule, Detail: detail}, true
-	}
-	if o.Local.Postgres.State != cluster.PostgresStopped {
-		return Decision{Action: StopPostgres, Reason: ReasonHeld}, true
-	}
-	from, why := copySource(o)
-	if from == "" {
-		return Decision{Action: Wait, Reason: ReasonHeld, Detail: why}, true
-	}
-	return Decision{Action: Clone, Reason: ReasonHeld, Source: from, Term: o.View.Key.Term, Life: o.Local.Postgres.Incarnation}, true
-}
-
-// onlyHere says whether a recorded rule lets commits be acknowledged that only this life has: nobody copies over that (B4),
-// also where the holder should have it all.
-func onlyHere(o *Observation) bool {
-	me, _ := o.View.Nodes[o.Self].Member()
-	return slices.ContainsFunc(o.View.Rules, func(r cluster.SyncRule) bool { return r.Primary == me && r.K == 0 })
-}
-
-// HeldPatience is how long a node waits to be taken out of the rules. With any standby that follows it takes a moment, or
-// the 3 s after which k is lowered (S5).
-const HeldPatience = 10 * time.Second
-
-// Held says whether this node's own data can follow nobody as it is, and counts in a recorded rule.
-func Held(o *Observation) bool {
-	src, _ := source(o)
-	if src == "" || o.Local.Postgres.Data != cluster.DataOurs || !inRule(o, o.View.Nodes[o.Self]) {
-		return false
-	}
-	return o.Removed != "" || o.Position.Known() && o.View.Forks.Relate(o.Position, o.View.Key.Timeline) == cluster.Diverged
+	return Decision{Action: Clone, Reason: reason, Source: from, Term: o.View.Key.Term, Life: life, Detail: detail}, true
 }
 
 // RemovedPatience is how long a standby has not streamed from its source before it asks whether the WAL is still there.
@@ -257,7 +225,7 @@ func WantsOut(o *Observation) cluster.Incarnation {
 	n := o.View.Nodes[o.Self]
 	d, _ := standby(o)
 	replaced := n.Incarnation != o.Local.Postgres.Incarnation && inRule(o, n) && o.View.Key.Holder != o.Self
-	if replaced || d.Reason == ReasonInRule || o.Request != nil && o.Request.Leaving && o.View.Key.Holder != o.Self {
+	if replaced || d.Reason == ReasonInRule || !o.HeldSince.IsZero() || o.Request != nil && o.Request.Leaving && o.View.Key.Holder != o.Self {
 		return n.Incarnation
 	}
 	return ""

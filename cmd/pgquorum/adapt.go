@@ -208,5 +208,5 @@ func sourceOf(s agent.Source) (pgctl.Source, error) {
 	if err != nil {
 		return pgctl.Source{}, fmt.Errorf("source %s: port %q: %w", s.Node, port, err)
 	}
-	return pgctl.Source{Node: s.Node, Term: s.Term, Host: host, Port: int(n), CatchUp: s.CatchUp, Urgent: s.Urgent}, nil
+	return pgctl.Source{Node: s.Node, Term: s.Term, Host: host, Port: int(n), CatchUp: s.CatchUp, Urgent: s.Urgent, Timeline: s.Timeline}, nil
 }

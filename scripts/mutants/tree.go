@@ -25,6 +25,7 @@ const caught = "caught"
 // scratch is a copy of the tree, as it stands in the working directory.
 type scratch struct {
 	dir   string
+	flags []string          // of the test binaries, besides
 	whole map[string]string // by package and tests: why they do not pass in the unbroken copy; empty: they do
 }
 
@@ -137,6 +138,7 @@ func (s *scratch) test(ctx context.Context, binary string, m mutant) (why string
 	if !s.usesRapid(m.pkg) {
 		cmd.Args = cmd.Args[:len(cmd.Args)-1]
 	}
+	cmd.Args = append(cmd.Args, s.flags...)
 	cmd.Dir = filepath.Join(s.dir, m.pkg)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()

@@ -1,0 +1,91 @@
+package sim
+
+import (
+	"sync"
+
+	"pgquorum/cluster"
+)
+
+// history is what clients did and were told, and what the primaries had.
+type history struct {
+	mu      sync.Mutex
+	tries   int
+	acked   []acknowledgement
+	newest  cluster.Timeline
+	primary map[cluster.Timeline]cluster.NodeID
+	wal     wal // of the newest primary, when it was promoted
+}
+
+// acknowledgement is a commit that a client was told of.
+type acknowledgement struct {
+	node cluster.NodeID
+	record
+}
+
+func newHistory() *history {
+	return &history{primary: map[cluster.Timeline]cluster.NodeID{}}
+}
+
+func (h *history) tried(int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tries++
+}
+
+// acknowledged checks P1 and P2 at the moment of an acknowledgement: nobody acknowledges on a timeline after a commit was
+// acknowledged on a newer one, two nodes never do on the same, and what is acknowledged after the next primary's promotion
+// is in that primary's WAL.
+func (w *World) acknowledged(node cluster.NodeID, r record) {
+	h := w.history
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n := len(h.acked); n > 0 {
+		last := h.acked[n-1]
+		if last.Timeline > r.Timeline {
+			w.violated("P1: %s acknowledged row %d on timeline %d after %s had acknowledged row %d on timeline %d", node, r.Commit, r.Timeline, last.node, last.Commit, last.Timeline)
+		}
+		if last.Timeline == r.Timeline && last.node != node {
+			w.violated("P1: %s and %s both acknowledged on timeline %d", node, last.node, r.Timeline)
+		}
+	}
+	if r.Timeline < h.newest && !h.wal.has(r) {
+		w.violated("P2: %s acknowledged row %d on timeline %d, which the primary of timeline %d does not have", node, r.Commit, r.Timeline, h.newest)
+	}
+	h.acked = append(h.acked, acknowledgement{node, r})
+}
+
+// promoted checks P2 at the moment of a promotion: the new primary has every row that was acknowledged before, and its
+// timeline is nobody else's (F1).
+func (w *World) promoted(node cluster.NodeID, tli cluster.Timeline, has *wal) {
+	h := w.history
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w.Did("%s is promoted to timeline %d at %s", node, tli, has.end().LSN)
+	if other, taken := h.primary[tli]; taken {
+		w.violated("F1: %s and %s were both promoted to timeline %d", other, node, tli)
+	}
+	h.primary[tli] = node
+	if tli < h.newest {
+		w.violated("F1: %s was promoted to timeline %d after timeline %d", node, tli, h.newest)
+		return
+	}
+	h.newest, h.wal = tli, has.clone()
+	w.lostIn(node, has)
+}
+
+// lostIn looks for acknowledged rows that a primary does not have. Called with the history's mu.
+func (w *World) lostIn(node cluster.NodeID, has *wal) {
+	for _, a := range w.history.acked {
+		if !has.has(a.record) {
+			w.violated("P2: row %d, acknowledged by %s on timeline %d at %s, is lost: %s does not have it", a.Commit, a.node, a.Timeline, a.End, node)
+			return
+		}
+	}
+}
+
+// Counts are how many rows were tried and acknowledged.
+func (w *World) Counts() (tried, acked int) {
+	w.history.mu.Lock()
+	defer w.history.mu.Unlock()
+	return w.history.tries, len(w.history.acked)
+}
