@@ -110,6 +110,21 @@ func TestK7KickIsOnlyHaste(t *testing.T) {
 	})
 }
 
+// A catch-up that does not come to its end is followed by new questions: the node with the highest position, or another,
+// may have become the better one.
+func TestC2FailedCatchUpAsksAnew(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *fakeCluster) {
+		n2 := c.failed()
+		c.nodes["n2"].pg.pos.LSN = 900
+		c.set("n2", func(p *cluster.PostgresStatus) { p.Received, p.Replayed = 900, 900 })
+		gather(t, n2)
+		err := n2.catchUp(c.life, n2.observe(), decide.Decision{Action: decide.CatchUp, Node: "n2", Source: "n3", Term: 4})
+		if got := n2.observe().TakeOver; err == nil || !got.PromisedAt.IsZero() || got.Promises["n2"].Position.LSN != 900 {
+			t.Errorf("after %v: %+v", err, got)
+		}
+	})
+}
+
 // C2: the candidate streams from the node with the highest position, by an order of the promised term; then it promises
 // anew, since its position has moved.
 func TestC2CatchUpThenPromiseAnew(t *testing.T) {

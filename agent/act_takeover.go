@@ -206,12 +206,14 @@ func (a *Agent) leadTo(ctx context.Context, to cluster.NodeID) error {
 	return a.raft.Transfer(ctx, to)
 }
 
-// catchUp is C2: the candidate streams from the node that has the highest position, then promises anew.
+// catchUp is C2: the candidate streams from the node that has the highest position, then promises anew. Whatever came of
+// it, the next round asks everybody again: who may be promoted, and who serves, may be another by now.
 func (a *Agent) catchUp(ctx context.Context, o *decide.Observation, d decide.Decision) error {
 	q := followRequest{Term: d.Term, RaftTerm: o.Raft.Term, Source: d.Source, Addr: o.View.Nodes[d.Source].PostgresAddr, CatchUp: true}
 	want := o.TakeOver.Promises[d.Source].Position
 	ctx, cancel := context.WithTimeout(ctx, catchUpLimit)
 	defer cancel()
+	defer a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.PromisedAt = 0 })
 	var err error
 	if d.Node == a.opt.Self {
 		_, err = a.followOrder(ctx, q)
@@ -224,7 +226,7 @@ func (a *Agent) catchUp(ctx context.Context, o *decide.Observation, d decide.Dec
 	if err := a.waitPosition(ctx, d.Node, want); err != nil {
 		return err
 	}
-	a.fill(o.Raft.Term, func(t *decide.TakeOver) { delete(t.Promises, d.Node); t.PromisedAt = 0 })
+	a.fill(o.Raft.Term, func(t *decide.TakeOver) { delete(t.Promises, d.Node) })
 	return nil
 }
 

@@ -136,7 +136,13 @@ func Choose(o *Observation) Choice {
 		return Choice{Node: preferred(o, above)}
 	}
 	if src := holderOf(o, q, m); src != "" {
-		return Choice{Node: names[0], CatchUp: src}
+		for _, n := range names {
+			if o.View.Forks.Relate(q[n].Position, q[src].Position.Timeline) != cluster.Diverged {
+				return Choice{Node: n, CatchUp: src}
+			}
+		}
+		return Choice{Missing: fmt.Sprintf("position %s on timeline %d is needed; %s has it and may not be promoted (%s), and nobody else can follow it: %s",
+			m.LSN, m.Timeline, src, Ineligible(o, src), whyNot(o, q))}
 	}
 	return Choice{Missing: fmt.Sprintf("position %s on timeline %d is needed, and no running node has it", m.LSN, m.Timeline)}
 }

@@ -85,6 +85,11 @@ func TestC2Choose(t *testing.T) {
 			give(o, "n3", pos(2, 1001))
 			o.Raft.Voters = []cluster.NodeID{"n1", "n2"}
 		}, Choice{Node: "n2", CatchUp: "n3"}},
+		{"who could stream first has WAL of its own", func(o *Observation) {
+			give(o, "n3", pos(2, 1001))
+			tag(o, "n3", func(g *cluster.Tags) { g.NoFailover = true })
+			give(o, "n2", pos(1, 600)) // timeline 2 left timeline 1 at 500
+		}, Choice{Missing: "nobody else can follow it"}},
 		{"who holds m is not eligible and does not run", func(o *Observation) {
 			give(o, "n3", pos(2, 1001))
 			s := o.TakeOver.Statuses["n3"]

@@ -83,7 +83,11 @@ func (w *World) Converged() error {
 	primary.mu.Lock()
 	end, life := primary.disk.wal.end(), primary.disk.incarnation
 	primary.mu.Unlock()
-	view := primary.agentNow().node.Snapshot().View
+	snapshot := primary.agentNow().node.Snapshot()
+	view := snapshot.View
+	if cur, ok := view.Current(); !ok || cur.K < snapshot.KFull {
+		return fmt.Errorf("%s: k is %d of %d", primary.Name, cur.K, snapshot.KFull)
+	}
 	if len(view.Rules) != 1 || view.Key.Member.Incarnation != life {
 		return fmt.Errorf("%s: %d rules are recorded, the key is %s's", primary.Name, len(view.Rules), view.Key.Member.AppName())
 	}
