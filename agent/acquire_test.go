@@ -122,6 +122,14 @@ func TestC2FailedCatchUpAsksAnew(t *testing.T) {
 		if got := n2.observe().TakeOver; err == nil || !got.PromisedAt.IsZero() || got.Promises["n2"].Position.LSN != 900 {
 			t.Errorf("after %v: %+v", err, got)
 		}
+		c.set("n3", func(p *cluster.PostgresStatus) { p.SyncNames = "as it is now" })
+		if err := n2.askPromises(c.life, n2.observe(), decide.Decision{Action: decide.AskPromises, Term: 4}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := n2.observe().TakeOver.Statuses["n3"].Postgres.SyncNames; got != "as it is now" {
+			t.Errorf("the status of n3 is of before: %q", got)
+		}
 	})
 }
 

@@ -213,7 +213,7 @@ func (a *Agent) catchUp(ctx context.Context, o *decide.Observation, d decide.Dec
 	want := o.TakeOver.Promises[d.Source].Position
 	ctx, cancel := context.WithTimeout(ctx, catchUpLimit)
 	defer cancel()
-	defer a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.PromisedAt = 0 })
+	defer a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.PromisedAt, t.Statuses = 0, map[cluster.NodeID]cluster.NodeStatus{} })
 	var err error
 	if d.Node == a.opt.Self {
 		_, err = a.followOrder(ctx, q)

@@ -132,10 +132,15 @@ func TestRewindWaitsForTheCheckpoint(t *testing.T) {
 			t.Errorf("next is %q because %q", d.Action, d.Reason)
 		}
 		c.calls.fail("n3 Rewind")
-		tries(c.life, n3, backToN2)
-		pass(longestPause)
+		for i := range decide.MaxRewinds {
+			if d := decide.Next(n3.observe()); d.Action != decide.Rewind {
+				t.Errorf("after %d real failures, next is %q because %q", i, d.Action, d.Reason)
+			}
+			tries(c.life, n3, backToN2)
+			pass(longestPause)
+		}
 		if d := decide.Next(n3.observe()); d.Action != decide.Clone {
-			t.Errorf("after a real failure, next is %q because %q", d.Action, d.Reason)
+			t.Errorf("after real failures, next is %q because %q", d.Action, d.Reason)
 		}
 	})
 }

@@ -128,11 +128,13 @@ func (a *Agent) tried(ctx context.Context, d decide.Decision, err error) {
 		}
 		return
 	}
-	n := a.failures[d.Action] + 1
 	var soon interface{ Waits() bool }
-	if d.Action == decide.Rewind && errors.As(err, &soon) && soon.Waits() { // a clone would not be sooner
-		n = min(n, decide.MaxRewinds-1)
+	if errors.As(err, &soon) && soon.Waits() { // nothing has failed, and nothing else would be sooner
+		a.retry[d.Action] = a.opt.Clock().Add(waitPause)
+		a.log.InfoContext(ctx, "action waits", "action", d.Action, "for", err)
+		return
 	}
+	n := a.failures[d.Action] + 1
 	pause := min(firstPause<<min(n-1, 8), longestPause)
 	a.failures[d.Action], a.retry[d.Action] = n, a.opt.Clock().Add(pause)
 	if errors.Is(err, context.Canceled) {
@@ -145,6 +147,7 @@ func (a *Agent) tried(ctx context.Context, d decide.Decision, err error) {
 const (
 	firstPause   = 50 * time.Millisecond
 	longestPause = 10 * time.Second
+	waitPause    = 200 * time.Millisecond // of an action that waits for what comes by itself
 )
 
 // listenToGuard turns the guard's events into wake-ups, after a fresh look.

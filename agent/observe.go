@@ -85,6 +85,7 @@ func (a *Agent) since(o *decide.Observation) {
 	if here := (heldMark{term: o.View.Key.Term, life: o.View.Nodes[o.Self].Incarnation}); a.held.term != here.term || a.held.life != here.life {
 		a.held = here
 	}
+	o.HeldSince = a.held.since
 	o.HeldSince = mark(&a.held.since, decide.Held(o))
 	o.DeniedSince = a.deniedSince(o, primary)
 	o.StandbyLackingSince = mark(&a.lacking, primary && decide.Unable(o))

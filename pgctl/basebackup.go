@@ -60,8 +60,8 @@ func (p *Postgres) BaseBackup(ctx context.Context, s Source, m cluster.Member, p
 	if kept != "" {
 		p.opt.Log.InfoContext(ctx, "former data directory kept", "directory", kept, "reason", "replaced by a clone")
 	}
-	if err := removeClone(clone); err != nil {
-		return err
+	if err := removeClone(clone); err != nil { // the copy stands; the next clone removes it
+		p.opt.Log.WarnContext(ctx, "what is left of a clone not removed", "directory", clone, "error", err)
 	}
 	return p.clearRewindMark() // a rewind that broke off was of the directory that made way
 }
@@ -102,10 +102,17 @@ func disownKept(dir string) error {
 	if err != nil {
 		return err
 	}
-	kept, _ := filepath.Glob(dir + replacedInfix + "*") // its only error is a bad pattern
-	for _, k := range kept {
-		if id, err := os.ReadFile(filepath.Join(k, idFile)); err == nil && bytes.Equal(id, own) {
-			if err := disown(k); err != nil {
+	beside, err := os.ReadDir(filepath.Dir(dir))
+	if err != nil {
+		return err
+	}
+	for _, e := range beside {
+		if !strings.HasPrefix(e.Name(), filepath.Base(dir)+replacedInfix) {
+			continue
+		}
+		kept := filepath.Join(filepath.Dir(dir), e.Name())
+		if id, err := os.ReadFile(filepath.Join(kept, idFile)); err == nil && bytes.Equal(id, own) {
+			if err := disown(kept); err != nil {
 				return err
 			}
 		}
@@ -252,13 +259,14 @@ func swapIn(data, dir string) (kept string, err error) {
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // a file system that cannot exchange
 		return swapInTurn(kept, dir)
 	}
-	if err != nil {
-		return "", fmt.Errorf("%s: exchange with %s: %w", dir, kept, err)
+	if err != nil { // such as a data directory that is a mount point: the copy goes back, to be removed
+		err = fmt.Errorf("%s: exchange with %s: %w", dir, kept, err)
+		return "", errors.Join(err, unix.Rename(kept, data))
 	}
 	return kept, syncDir(filepath.Dir(dir))
 }
 
-// swapInTurn is the exchange in three renames.
+// swapInTurn is the exchange in three renames; between two of them there is no directory, and a crash there is a lost one.
 func swapInTurn(copied, dir string) (kept string, err error) {
 	kept = copied + "-old"
 	if err := unix.Rename(dir, kept); err != nil {

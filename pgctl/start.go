@@ -58,7 +58,11 @@ func (p *Postgres) launchLocked(ctx context.Context, spec StartSpec) error {
 	if err := p.rightTimeline(ctx, spec); err != nil {
 		return err
 	}
-	if err := disownKept(p.opt.DataDir); err != nil {
+	dir, err := p.realDataDir()
+	if err != nil {
+		return err
+	}
+	if err := disownKept(dir); err != nil {
 		return err
 	}
 	if _, err := p.writeSettings(ctx, spec.Settings, !spec.Primary); err != nil {

@@ -24,8 +24,10 @@ func TestUrgentSource(t *testing.T) {
 		return s.value("SELECT pid::text FROM pg_stat_wal_receiver")
 	}
 	zeros("on")
+	former := receiver()
 	must(t, s.Follow(within(t), urgent, s.me))
 	zeros("off")
+	eventually(t, 30*time.Second, "the receiver is the new source's", func() bool { return receiver() != former })
 	must(t, s.Follow(within(t), primary.asSource(2), s.me))
 	zeros("off")
 	before := receiver()

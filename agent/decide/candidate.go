@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -243,7 +244,7 @@ func whyNot(o *Observation, q map[cluster.NodeID]cluster.Promise) string {
 	var parts []string
 	for _, name := range o.View.Names() {
 		if _, in := q[name]; in {
-			parts = append(parts, fmt.Sprintf("%s: %s", name, Ineligible(o, name)))
+			parts = append(parts, fmt.Sprintf("%s: %s", name, cmp.Or(Ineligible(o, name), "it has WAL of its own")))
 		}
 	}
 	return strings.Join(parts, "; ")

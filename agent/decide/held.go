@@ -43,10 +43,13 @@ func Held(o *Observation) bool {
 		return false
 	}
 	switch o.Local.Postgres.Data {
-	case cluster.DataAbsent, cluster.DataRewinding:
+	case cluster.DataRewinding:
 		return true
 	case cluster.DataOurs:
-		return o.Removed != "" || o.Position.Known() && o.View.Forks.Relate(o.Position, o.View.Key.Timeline) == cluster.Diverged
+		if !o.Position.Known() { // right after a stop: what was so, is
+			return !o.HeldSince.IsZero()
+		}
+		return o.Removed != "" || o.View.Forks.Relate(o.Position, o.View.Key.Timeline) == cluster.Diverged
 	}
 	return false
 }

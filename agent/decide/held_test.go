@@ -37,12 +37,12 @@ func TestB4HeldByRule(t *testing.T) {
 			o.Peers["n1"] = p
 		}, Wait, ReasonHeld},
 		{"the WAL is gone", func(o *Observation) { o.Position, o.Removed = pos(2, 900), "n1: gone" }, Clone, ReasonRemoved},
-		{"its data is lost", lost(cluster.DataAbsent), Clone, ReasonNoData},
+		{"its data is lost, and may come back", lost(cluster.DataAbsent), Wait, ReasonInRule},
 		{"its rewind broke off", lost(cluster.DataRewinding), Rewind, ReasonRewindBroken},
 		{"its rewind broke off, and rewinds fail", func(o *Observation) {
 			lost(cluster.DataRewinding)(o)
 			o.Failures[Rewind] = MaxRewinds
-		}, Clone, ReasonRewindImpossible},
+		}, Wait, ReasonInRule},
 		{"seeded by hand", lost(cluster.DataUnclaimed), Wait, ReasonInRule},
 		{"commits may be here alone", func(o *Observation) {
 			o.View.Rules = append(o.View.Rules, cluster.SyncRule{ID: 3, Term: 2, Primary: member("n3"), Timeline: 1})
@@ -57,7 +57,6 @@ func TestB4HeldByRule(t *testing.T) {
 	for name, edit := range map[string]func(*Observation){
 		"diverged": func(*Observation) {},
 		"removed":  func(o *Observation) { o.Position, o.Removed = pos(2, 900), "n1: gone" },
-		"lost":     lost(cluster.DataAbsent),
 	} {
 		o := heldNode()
 		edit(o)
@@ -76,15 +75,16 @@ func TestHeld(t *testing.T) {
 		edit func(*Observation)
 		want bool
 	}{
-		"diverged":       {func(*Observation) {}, true},
-		"in no rule":     {func(o *Observation) { o.View.Rules[0].Standbys = nil }, false},
-		"it follows":     {func(o *Observation) { o.Position = pos(2, 900) }, false},
-		"WAL is removed": {func(o *Observation) { o.Position, o.Removed = pos(2, 900), "n1: gone" }, true},
-		"no data":        {func(o *Observation) { o.Local.Postgres.Data = cluster.DataAbsent }, true},
-		"half-rewound":   {func(o *Observation) { o.Local.Postgres.Data = cluster.DataRewinding }, true},
-		"unclaimed":      {func(o *Observation) { o.Local.Postgres.Data = cluster.DataUnclaimed }, false},
-		"no holder":      {func(o *Observation) { o.View.Key.Holder = "" }, false},
-		"no position":    {func(o *Observation) { o.Position = cluster.Position{} }, false},
+		"diverged":             {func(*Observation) {}, true},
+		"in no rule":           {func(o *Observation) { o.View.Rules[0].Standbys = nil }, false},
+		"it follows":           {func(o *Observation) { o.Position = pos(2, 900) }, false},
+		"WAL is removed":       {func(o *Observation) { o.Position, o.Removed = pos(2, 900), "n1: gone" }, true},
+		"no data":              {func(o *Observation) { o.Local.Postgres.Data = cluster.DataAbsent }, false},
+		"half-rewound":         {func(o *Observation) { o.Local.Postgres.Data = cluster.DataRewinding }, true},
+		"unclaimed":            {func(o *Observation) { o.Local.Postgres.Data = cluster.DataUnclaimed }, false},
+		"no holder":            {func(o *Observation) { o.View.Key.Holder = "" }, false},
+		"no position":          {func(o *Observation) { o.Position, o.HeldSince = cluster.Position{}, 0 }, false},
+		"no position any more": {func(o *Observation) { o.Position = cluster.Position{} }, true},
 		"the holder has not answered of late": {func(o *Observation) {
 			p := o.Peers["n1"]
 			p.At = testNow.Add(-ReachableFor - 1)

@@ -42,15 +42,14 @@ func standby(o *Observation) (Decision, bool) {
 
 // noData clones, once the life that this node had before (if any) counts in no rule.
 func noData(o *Observation) (Decision, bool) {
-	life, wait := heldByRule(o, "the holder takes this node's lost data out of the rules first")
-	if wait != nil {
-		return *wait, true
+	if inRule(o, o.View.Nodes[o.Self]) { // what is not there may come back, such as a disk that was not mounted
+		return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node's lost data out of the rules first"}, true
 	}
 	src, why := copySource(o)
 	if src == "" {
 		return Decision{Action: Wait, Reason: ReasonNoData, Detail: why}, true
 	}
-	return Decision{Action: Clone, Reason: ReasonNoData, Source: src, Term: o.View.Key.Term, Life: life}, true
+	return Decision{Action: Clone, Reason: ReasonNoData, Source: src, Term: o.View.Key.Term}, true
 }
 
 // rewindAgain repeats a rewind that broke off: until it ends the directory has no incarnation (V5).
@@ -64,7 +63,10 @@ func rewindAgain(o *Observation) (Decision, bool) {
 		return Decision{Action: Wait, Reason: ReasonRewindBroken, Detail: why}, true
 	}
 	if !o.UseRewind || o.Failures[Rewind] >= MaxRewinds {
-		return Decision{Action: Clone, Reason: ReasonRewindImpossible, Source: src, Term: o.View.Key.Term, Life: life}, true
+		if life != "" { // a copy would be of a new life, which no rule names
+			return Decision{Action: Wait, Reason: ReasonInRule, Detail: "its rewind was tried and does not end; the holder takes it out of the rules before it is cloned"}, true
+		}
+		return Decision{Action: Clone, Reason: ReasonRewindImpossible, Source: src, Term: o.View.Key.Term}, true
 	}
 	return Decision{Action: Rewind, Reason: ReasonRewindBroken, Source: src, Term: o.View.Key.Term}, true
 }

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,7 +54,14 @@ func playSeed(t *testing.T, seed uint64) {
 		opt.Log = &log
 	}
 	defer func() { keepLog(t, seed, &log) }()
+	var bubble string
+	defer func() {
+		if r := recover(); r != nil && !raftLeft(bubble) {
+			panic(r)
+		}
+	}()
 	synctest.Test(t, func(t *testing.T) {
+		bubble = bubbleOf(stacks(false))
 		w, err := sim.NewWorld(opt)
 		if err != nil {
 			t.Fatal(err)
@@ -114,4 +124,34 @@ func openRaft(dirs string) func(sim.RaftOptions) (sim.Raft, error) {
 			Wake: o.Wake, OnAnswer: o.OnAnswer, Dial: o.Dial,
 		})
 	}
+}
+
+// raftLeft says whether nothing but a transfer of leadership is left of a bubble. raft v1.8.0 leaves the two goroutines of
+// one behind for ever when the leader's loop ends while it asks a follower's replication that has ended already (raft.go,
+// leadershipTransfer); in a bubble that is a deadlock.
+func raftLeft(bubble string) bool {
+	left := 0
+	for block := range strings.SplitSeq(stacks(true), "\n\n") {
+		if bubbleOf(block) != bubble {
+			continue
+		}
+		if left++; !strings.Contains(block, "raft.(*Raft).leadershipTransfer(") && !strings.Contains(block, "raft.(*Raft).leaderLoop.func") {
+			return false
+		}
+	}
+	return left > 0
+}
+
+var bubbleName = regexp.MustCompile(`synctest bubble \d+`)
+
+// bubbleOf is the bubble that the first line of a goroutine's stack names.
+func bubbleOf(stack string) string {
+	head, _, _ := strings.Cut(stack, "\n")
+	return bubbleName.FindString(head)
+}
+
+// stacks gives the stack of this goroutine, or of all.
+func stacks(all bool) string {
+	buf := make([]byte, 4<<20)
+	return string(buf[:runtime.Stack(buf, all)])
 }

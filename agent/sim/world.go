@@ -170,6 +170,11 @@ func (h *Host) StartAgent() error {
 	if former != nil {
 		<-former.done
 	}
+	h.change(func() { // a guard that is gone is started again before anything else (U5)
+		if h.guard.gone {
+			h.guard = newGuard(h)
+		}
+	})
 	p := &process{h: h, dead: make(chan struct{}), done: make(chan struct{})}
 	w := h.world
 	log := w.log.With("name", h.Name)
