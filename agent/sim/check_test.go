@@ -62,11 +62,17 @@ func TestChecksSeeWhatIsBroken(t *testing.T) {
 			w.promoted("n2", 2, &two)
 			w.promoted("n3", 2, &two)
 		}, "F1: n2 and n3"},
-		"F1 an older number later": {func(w *World) {
+		"a promotion that was slept through": {func(w *World) {
 			three := grown(two, 3)
 			w.promoted("n3", 3, &three)
 			w.promoted("n2", 2, &two)
-		}, "F1: n2 was promoted to timeline 2 after timeline 3"},
+		}, ""},
+		"P2 a promotion that was slept through, and acknowledges": {func(w *World) {
+			three := grown(wal{records: one.records[:2], forks: one.forks}, 3)
+			w.promoted("n3", 3, &three)
+			w.promoted("n2", 2, &two)
+			w.acknowledged("n2", last(two))
+		}, "P2: n2 acknowledged row 4"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := told()
