@@ -207,7 +207,7 @@ func (a *Agent) whileItHolds(ctx context.Context, d decide.Decision) (context.Co
 		tick := time.NewTicker(a.opt.Heartbeat / 4)
 		defer tick.Stop()
 		for {
-			if k := a.raft.View().Key; k.Term != d.Term || k.Released || a.pg.Promised() > d.Term {
+			if decide.Outlived(d, a.raft.View().Key, a.pg.Promised()) {
 				cancel()
 			}
 			select {

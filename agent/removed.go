@@ -25,8 +25,7 @@ func (a *Agent) askForWAL(ctx context.Context, o *decide.Observation) {
 		a.removed = removedWAL{}
 		a.mu.Unlock()
 	}
-	waits := !p.Streaming && p.Source != "" && p.Source == k.Holder && p.SourceTerm == k.Term && !k.Released && o.Promised <= k.Term
-	if !waits || !o.Position.Known() {
+	if !decide.Dry(o) {
 		a.dry = 0
 		return
 	}

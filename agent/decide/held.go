@@ -78,3 +78,9 @@ func onlyHere(o *Observation) bool {
 	me, _ := o.View.Nodes[o.Self].Member()
 	return slices.ContainsFunc(o.View.Rules, func(r cluster.SyncRule) bool { return r.Primary == me && r.K == 0 })
 }
+
+// Outlived says whether the term has ended in which a copy for a held life was begun: its source may be a former primary,
+// and a taker needs this node's Postgres.
+func Outlived(d Decision, k cluster.LeaderKey, promised cluster.Term) bool {
+	return d.Life != "" && (k.Term != d.Term || k.Released || promised > d.Term)
+}

@@ -179,6 +179,13 @@ func copyOver(o *Observation, reason Reason, life cluster.Incarnation, detail st
 	return Decision{Action: Clone, Reason: reason, Source: from, Term: o.View.Key.Term, Life: life, Detail: detail}, true
 }
 
+// Dry says whether a standby that should stream from the key's holder, from where it knows its own WAL to end, does not.
+func Dry(o *Observation) bool {
+	p := o.Local.Postgres
+	src, _ := source(o)
+	return !p.Streaming && src != "" && p.Source == src && p.SourceTerm == o.View.Key.Term && o.Position.Known()
+}
+
 // RemovedPatience is how long a standby has not streamed from its source before it asks whether the WAL is still there.
 const RemovedPatience = 10 * time.Second
 

@@ -107,7 +107,7 @@ func (g *guard) beginLocked(t cluster.Term) chan struct{} {
 		}
 		g.h.change(func() {
 			if !g.gone {
-				g.h.disk.standby, g.h.disk.noPrimary = true, max(g.h.disk.noPrimary, t)
+				g.h.disk.noPrimary = max(g.h.disk.noPrimary, t)
 			}
 			g.fencing = nil
 		})
@@ -190,9 +190,6 @@ func (g *guard) fence(t cluster.Term) error {
 			return
 		}
 		g.h.disk.noPrimary = max(g.h.disk.noPrimary, t)
-		if g.h.disk.exists {
-			g.h.disk.standby = true
-		}
 	})
 	return err
 }

@@ -35,7 +35,6 @@ type disk struct {
 	incarnation cluster.Incarnation
 	wal         wal
 	removed     cluster.LSN // WAL up to here is not served any more
-	standby     bool        // standby.signal
 	clean       bool        // shut down cleanly
 	sync        agent.SyncList
 	source      *agent.Source // in the standby's file

@@ -57,18 +57,12 @@ type Raft interface {
 // guardPort is the guard as an agent sees it.
 type guardPort struct{ *process }
 
-func (p guardPort) guard() *guard {
-	p.h.mu.Lock()
-	defer p.h.mu.Unlock()
-	return p.h.guard
-}
-
 // answering waits while the guard is frozen: its socket takes the question and nobody answers.
 func (p guardPort) answering(ctx context.Context) (*guard, error) {
 	if err := p.enter(ctx); err != nil {
 		return nil, err
 	}
-	g := p.guard()
+	g := p.h.guardNow()
 	for {
 		p.h.mu.Lock()
 		frozen, gone, changed := p.h.frozen[serviceGuard], g.gone, p.h.changed
@@ -134,9 +128,7 @@ func (p guardPort) Fence(ctx context.Context, t cluster.Term) error {
 }
 
 // Events implements agent.Guard.
-func (p guardPort) Events() <-chan agent.GuardEvent { return p.guardEvents() }
-
-func (p guardPort) guardEvents() <-chan agent.GuardEvent { return p.h.events }
+func (p guardPort) Events() <-chan agent.GuardEvent { return p.h.events }
 
 // Revive implements agent.Guard.
 func (p guardPort) Revive(ctx context.Context) error {

@@ -69,12 +69,11 @@ func (h *Host) launchLocked(spec agent.StartSpec, now cluster.Instant) (*server,
 		if err := h.guard.holdsLocked(spec.Term, now); err != nil {
 			return nil, err
 		}
-		h.disk.standby, h.disk.source = false, nil
+		h.disk.source = nil
 	} else {
 		if err := h.allowedLocked(spec.Source); err != nil {
 			return nil, err
 		}
-		h.disk.standby = true
 		h.setSourceLocked(spec.Source)
 	}
 	h.disk.sync = spec.Settings.Sync
@@ -165,7 +164,7 @@ func (s *server) promote(to cluster.Timeline) {
 			s.receiver.stop()
 			s.receiver = nil
 		}
-		s.recovering, s.h.disk.standby, s.h.disk.source = false, false, nil
+		s.recovering, s.h.disk.source = false, nil
 		s.h.disk.wal.switchTo(to)
 		s.h.disk.wal.append(to, s.h.world.number(), 0)
 		s.h.world.promoted(s.h.Name, to, &s.h.disk.wal)
@@ -238,7 +237,7 @@ func (p postgresPort) ExpectSystemID(string) {}
 
 // CrashRecover implements agent.Repairer.
 func (p postgresPort) CrashRecover(ctx context.Context) error {
-	return p.working(ctx, 2*time.Second, func(h *Host) error { h.disk.clean, h.disk.standby = true, true; return nil })
+	return p.working(ctx, 2*time.Second, func(h *Host) error { h.disk.clean = true; return nil })
 }
 
 // working does something long with a stopped directory.
@@ -271,7 +270,7 @@ func (p postgresPort) BaseBackup(ctx context.Context, s agent.Source, m cluster.
 		if err := h.allowedLocked(&s); err != nil { // V1: a promise was given of the old directory
 			return err
 		}
-		h.disk = disk{exists: true, incarnation: m.Incarnation, clean: true, standby: true, promise: h.disk.promise, noPrimary: h.disk.noPrimary,
+		h.disk = disk{exists: true, incarnation: m.Incarnation, clean: true, promise: h.disk.promise, noPrimary: h.disk.noPrimary,
 			wal: wal{records: m2.Records, forks: m2.Forks}}
 		return nil
 	})
@@ -300,7 +299,7 @@ func (p postgresPort) Rewind(ctx context.Context, s agent.Source, fork cluster.P
 		return err
 	}
 	return p.working(ctx, 2*time.Second, func(h *Host) error {
-		h.disk.rewinding, h.disk.clean, h.disk.standby, h.disk.incarnation = false, true, true, m.Incarnation
+		h.disk.rewinding, h.disk.clean, h.disk.incarnation = false, true, m.Incarnation
 		h.disk.wal = wal{records: from.Records, forks: from.Forks}
 		return nil
 	})
