@@ -10,7 +10,7 @@ import (
 )
 
 // ErrRestart is Run's error when the agent must be started anew: it could not write for a while, has closed its Raft
-// transport for that, and can write again (B2).
+// transport for that, and can write again (B2); or it leads Raft and can propose nothing (decide.Stuck).
 var ErrRestart = errors.New("the agent must be started again")
 
 // isolation is how far a node that cannot write has withdrawn (B2).
@@ -52,6 +52,9 @@ func (a *Agent) minding(ctx context.Context) error {
 // mindDisk takes one step of B2, and answers true when the next may follow at once.
 func (a *Agent) mindDisk(ctx context.Context) (again bool, err error) {
 	o := a.observe()
+	if d, stuck := decide.Stuck(o); stuck {
+		return false, fmt.Errorf("%w: %s (%s)", ErrRestart, d.Reason, d.Detail)
+	}
 	d, ok := decide.Disk(o)
 	a.showDisk(ctx, o, d)
 	if !ok {

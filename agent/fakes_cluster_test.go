@@ -32,6 +32,7 @@ type fakeCluster struct {
 	term    uint64 // Raft's
 	barrier uint64
 	age     time.Duration // that every voter attests
+	stuck   time.Duration // for which the leader has refused every proposal
 	applied []cluster.Command
 }
 

@@ -198,7 +198,7 @@ func (f *fakeConsensus) Status() cluster.RaftStatus {
 	defer f.c.mu.Unlock()
 	s := cluster.RaftStatus{State: cluster.RaftFollower, Term: f.c.term, Leader: f.c.leader, Voters: f.c.voters}
 	if f.c.leader == f.self {
-		s.State = cluster.RaftLeader
+		s.State, s.TransferStuck = cluster.RaftLeader, f.c.stuck
 	}
 	return s
 }

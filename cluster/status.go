@@ -23,6 +23,8 @@ type RaftStatus struct {
 	LastContact time.Duration `json:"last_contact"` // since the leader was last heard; 0 on the leader
 	Voters      []NodeID      `json:"voters"`       // of the latest configuration
 	Nonvoters   []NodeID      `json:"nonvoters,omitempty"`
+
+	TransferStuck time.Duration `json:"transfer_stuck,omitempty"` // leader: for how long it has refused every proposal for a transfer of leadership that nobody makes
 }
 
 // DataState says what stands in postgresql.data_dir.

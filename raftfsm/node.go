@@ -30,18 +30,19 @@ var (
 // Node is this node's Raft: the replicated state machine, the lease's measure and the peer channel. All methods may be
 // called from several goroutines.
 type Node struct {
-	opt      Options
-	fsm      *fsm
-	raft     *raft.Raft
-	bolt     *raftboltdb.BoltStore
-	stable   *stableStore
-	configs  *configs
-	answers  *answers
-	acks     *acks
-	progress *progress
-	mux      *mux
-	trans    *leaseTransport
-	watch    *watcher
+	opt       Options
+	fsm       *fsm
+	raft      *raft.Raft
+	bolt      *raftboltdb.BoltStore
+	stable    *stableStore
+	configs   *configs
+	answers   *answers
+	acks      *acks
+	progress  *progress
+	transfers transfers
+	mux       *mux
+	trans     *leaseTransport
+	watch     *watcher
 
 	barrierTerm atomic.Uint64
 	settledTerm atomic.Uint64
@@ -215,7 +216,7 @@ func (n *Node) Status() cluster.RaftStatus {
 	}
 	switch n.raft.State() {
 	case raft.Leader:
-		s.State = cluster.RaftLeader
+		s.State, s.TransferStuck = cluster.RaftLeader, n.transfers.stuckFor(n.opt.Clock())
 		return s
 	case raft.Candidate:
 		s.State = cluster.RaftCandidate

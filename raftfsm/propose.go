@@ -89,29 +89,6 @@ func (n *Node) Kick(ctx context.Context) error {
 	return nil
 }
 
-// Transfer hands leadership to a voter and returns nil once this node has left office, which does not say that the
-// other won. When ctx ends first the transfer may still happen.
-func (n *Node) Transfer(ctx context.Context, to cluster.NodeID) error {
-	_, config := n.configs.latest()
-	for _, s := range config.Servers {
-		if s.ID != raft.ServerID(to) {
-			continue
-		}
-		if s.Suffrage != raft.Voter || to == n.opt.Self {
-			return fmt.Errorf("transfer to %s: want another voter, it is %s", to, s.Suffrage)
-		}
-		err := n.propose(ctx, func(time.Duration) error { return n.raft.LeadershipTransferToServer(s.ID, s.Address).Error() })
-		if err != nil && n.raft.State() == raft.Leader {
-			return fmt.Errorf("transfer to %s: %w", to, err)
-		}
-		if err != nil && (errors.Is(err, ErrNotLeader) || errors.Is(err, ErrClosed)) {
-			return fmt.Errorf("transfer to %s: %w", to, err)
-		}
-		return nil
-	}
-	return fmt.Errorf("transfer to %s: want one of the voters %v", to, voterIDs(config))
-}
-
 // propose runs a call of Raft's that may wait, until ctx ends, and gives its error as one of ours. A call that outlives
 // ctx ends by Raft's own means.
 func (n *Node) propose(ctx context.Context, call func(timeout time.Duration) error) error {
@@ -128,6 +105,7 @@ func (n *Node) propose(ctx context.Context, call func(timeout time.Duration) err
 	go func() { result <- call(max(time.Until(until), time.Millisecond)) }()
 	select {
 	case err := <-result:
+		n.transfers.answered(err, n.opt.Clock())
 		return proposalError(err)
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())

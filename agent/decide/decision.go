@@ -35,7 +35,7 @@ const (
 	SettleRule   Action = "settle_rule"   // S2 steps 2 to 4, S4
 	RecordFork   Action = "record_fork"   // F1
 
-	// Of Disk only (B2): the loop never sees them.
+	// Of Disk (B2) and Stuck only: the loop never sees them.
 	CloseTransport Action = "close_transport" // Raft's, for good, so that another is elected
 	EndAgent       Action = "end_agent"       // so that it is started anew
 )
@@ -103,6 +103,7 @@ const (
 	ReasonForkUnrecorded   Reason = "fork of an allotted timeline is not recorded"
 	ReasonCannotWrite      Reason = "this node cannot write"
 	ReasonWritesAgain      Reason = "this node writes again, and its raft transport is closed: the agent ends, to be started anew"
+	ReasonRaftStuck        Reason = "this node leads raft and can propose nothing: the agent ends, to be started anew"
 	ReasonRequested        Reason = "asked for by an operator"
 	ReasonJob              Reason = "an action is still running"
 	ReasonRetry            Reason = "the last try did not succeed: waiting before the next"
