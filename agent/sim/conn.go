@@ -75,12 +75,13 @@ func (c *conn) carry() {
 
 // travel waits until a chunk is through; false when it never will be. A way that is cut holds it back: TCP sends again.
 func (c *conn) travel(k chunk) bool {
+	late := c.net.again(c.local, c.remote)
 	for {
 		cut, delay, changed := c.net.way(c.local, c.remote, c.service)
 		if c.lost() {
 			return false
 		}
-		wait := time.Until(k.at.Add(delay))
+		wait := time.Until(k.at.Add(delay + late))
 		if !cut && wait <= 0 {
 			break
 		}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"pgquorum/cluster"
@@ -95,6 +96,15 @@ func (w *World) Isolate(h *Host, in, out bool) {
 		if o != h {
 			w.net.Set(o.Name, h.Name, in, usualDelay)
 			w.net.Set(h.Name, o.Name, out, usualDelay)
+		}
+	}
+}
+
+// Split cuts a part off from everybody else; nil: all are joined.
+func (w *World) Split(part []*Host) {
+	for _, a := range w.Hosts {
+		for _, b := range w.Hosts {
+			w.net.Set(a.Name, b.Name, slices.Contains(part, a) != slices.Contains(part, b), usualDelay)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type Network struct {
 	frozen  map[port]bool
 	conns   map[*conn]struct{}
 	changed chan struct{} // closed and replaced when a link or a frozen process changes
+	rand    *rand.Rand    // which chunks are lost
 }
 
 // service is what listens on a node: each is a process of its own, which may be frozen or die alone.
@@ -46,6 +48,7 @@ type direction struct{ from, to cluster.NodeID }
 type link struct {
 	cut   bool
 	delay time.Duration // of each chunk
+	loss  int           // of 100 chunks, how many are lost once or more often, and sent again by TCP
 }
 
 // endpoint is one life of a service.
@@ -57,7 +60,8 @@ type endpoint struct {
 
 // NewNetwork makes a network of hosts with all links whole and no service up.
 func NewNetwork(nodes ...cluster.NodeID) *Network {
-	n := &Network{ports: map[port]*endpoint{}, links: map[direction]*link{}, frozen: map[port]bool{}, conns: map[*conn]struct{}{}, changed: make(chan struct{})}
+	n := &Network{ports: map[port]*endpoint{}, links: map[direction]*link{}, frozen: map[port]bool{}, conns: map[*conn]struct{}{}, changed: make(chan struct{}),
+		rand: rand.New(rand.NewPCG(1, 2))}
 	for _, a := range nodes {
 		for _, b := range nodes {
 			n.links[direction{a, b}] = &link{delay: usualDelay}
@@ -69,10 +73,28 @@ func NewNetwork(nodes ...cluster.NodeID) *Network {
 // usualDelay is one way on a quiet local network.
 const usualDelay = 100 * time.Microsecond
 
-// Set changes one direction.
+// Set changes one direction, which loses nothing from now on.
 func (n *Network) Set(from, to cluster.NodeID, cut bool, delay time.Duration) {
-	n.edit(func() { *n.links[direction{from, to}] = link{cut, delay} })
+	n.edit(func() { *n.links[direction{from, to}] = link{cut: cut, delay: delay} })
 }
+
+// Lose makes one direction lose that many of 100 chunks.
+func (n *Network) Lose(from, to cluster.NodeID, loss int) {
+	n.edit(func() { n.links[direction{from, to}].loss = loss })
+}
+
+// again is how long a chunk takes longer for having been lost: TCP sends it again after 200 ms, and twice that, and so on.
+func (n *Network) again(from, to cluster.NodeID) (late time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for wait := minRetransmit; n.rand.IntN(100) < n.links[direction{from, to}].loss && wait < tcpGivesUp; wait *= 2 {
+		late += wait
+	}
+	return late
+}
+
+// minRetransmit is Linux's lowest retransmission timeout.
+const minRetransmit = 200 * time.Millisecond
 
 // Freeze stops a process, or lets it go on: what is sent to it waits, and so does what it has sent.
 func (n *Network) Freeze(node cluster.NodeID, s service, frozen bool) {

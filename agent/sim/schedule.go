@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"context"
 	"time"
 
 	"pgquorum/cluster"
@@ -11,13 +10,6 @@ import (
 type Schedule struct {
 	Faults int           // how many
 	Pause  time.Duration // between their beginnings, on average
-}
-
-// fault is one kind: it begins, and ends after a while.
-type fault struct {
-	name   string
-	weight int
-	begin  func(w *World, h *Host) (end func() error)
 }
 
 func (w *World) pick() *Host {
@@ -53,114 +45,6 @@ func (w *World) primaryHost() *Host {
 	return nil
 }
 
-// spend gives the world's one loss for ever: k = 1 bears no second one.
-func (w *World) spend() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	spent := w.lost
-	w.lost = true
-	return !spent
-}
-
-func nothing() error { return nil }
-
-// freezing stops processes.
-func freezing(services ...service) func(*World, *Host) func() error {
-	return func(_ *World, h *Host) func() error {
-		h.Freeze(true, services...)
-		return func() error { h.Freeze(false, services...); return nil }
-	}
-}
-
-// cutting isolates a host.
-func cutting(in, out bool) func(*World, *Host) func() error {
-	return func(w *World, h *Host) func() error {
-		w.Isolate(h, in, out)
-		return func() error { w.Isolate(h, false, false); return nil }
-	}
-}
-
-// faults are all kinds that are drawn.
-func faults() []fault {
-	return []fault{
-		{"its power goes", 4, func(_ *World, h *Host) func() error {
-			if h.isOff() {
-				return nothing
-			}
-			h.Crash()
-			return h.Boot
-		}},
-		{"its power goes, and its data directory is lost", 1, func(w *World, h *Host) func() error {
-			if h.isOff() || !w.spend() {
-				return nothing
-			}
-			h.Crash()
-			h.change(func() {
-				h.disk = disk{promise: h.disk.promise, noPrimary: h.disk.noPrimary, wal: wal{forks: map[cluster.Timeline]cluster.Fork{}}}
-			})
-			return h.Boot
-		}},
-		{"its postmaster is killed", 4, func(_ *World, h *Host) func() error { h.KillPostgres(); return nothing }},
-		{"its agent is killed", 3, func(_ *World, h *Host) func() error {
-			if h.isOff() || !h.agentNow().alive() {
-				return nothing
-			}
-			h.KillAgent()
-			return h.startUnlessOff
-		}},
-		{"its agent is told to stop", 3, func(_ *World, h *Host) func() error {
-			if h.isOff() || !h.agentNow().alive() {
-				return nothing
-			}
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
-			h.StopAgent(ctx)
-			return h.startUnlessOff
-		}},
-		{"its guard is killed", 2, func(_ *World, h *Host) func() error { h.guardNow().kill(); return nothing }},
-		{"its agent is frozen", 3, freezing(serviceAgent)},
-		{"its guard is frozen", 2, freezing(serviceGuard)},
-		{"its agent and guard are frozen", 3, freezing(serviceAgent, serviceGuard)},
-		{"its postgres is frozen", 2, freezing(servicePostgres)},
-		{"all of it is frozen", 3, freezing(serviceAgent, serviceGuard, servicePostgres)},
-		{"its disk hangs", 2, freezing(serviceDisk)},
-		{"it is cut off", 4, cutting(true, true)},
-		{"it hears nothing", 2, cutting(true, false)},
-		{"nobody hears it", 2, cutting(false, true)},
-		{"it is cut off from one other", 3, func(w *World, h *Host) func() error {
-			o := w.Hosts[w.intN(len(w.Hosts))]
-			if o == h {
-				return nothing
-			}
-			w.Link(h, o, true, usualDelay)
-			return func() error { w.Link(h, o, false, usualDelay); return nil }
-		}},
-		{"its old WAL is removed", 3, func(_ *World, h *Host) func() error {
-			h.change(func() { h.disk.removed = h.disk.wal.end().LSN })
-			return nothing
-		}},
-		{"its links are slow", 3, func(w *World, h *Host) func() error {
-			delay := time.Millisecond + w.exp(30*time.Millisecond)
-			for _, o := range w.Hosts {
-				if o != h {
-					w.Link(h, o, false, delay)
-				}
-			}
-			return func() error { w.Isolate(h, false, false); return nil }
-		}},
-		{"a switchover is asked of it", 5, func(w *World, h *Host) func() error {
-			to := w.Hosts[w.intN(len(w.Hosts))].Name
-			w.live(func() {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-				defer cancel()
-				got := h.Switchover(ctx, to)
-				w.Did("asked of %s, switchover to %s: %d %s", h.Name, to, got.Code, got.Text)
-			})
-			return nothing
-		}},
-	}
-}
-
 // startUnlessOff starts an agent where none runs and one can.
 func (h *Host) startUnlessOff() error {
 	h.world.mu.Lock()
@@ -189,41 +73,95 @@ func (w *World) drawFault() fault {
 
 // Play carries a schedule out, each fault with an end of its own, and heals what is left.
 func (w *World) Play(s Schedule) error {
-	type ending struct {
-		at   time.Duration
-		what string
-		end  func() error
-	}
 	var open []ending
-	finish := func(until time.Duration) error {
-		for i := 0; i < len(open); {
-			e := open[i]
-			if e.at > until {
-				i++
-				continue
-			}
-			open = append(open[:i], open[i+1:]...)
-			w.Did("%s: over", e.what)
-			if err := e.end(); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 	for range s.Faults {
-		<-time.After(w.exp(s.Pause))
-		if err := finish(w.Time()); err != nil {
+		w.untilNext(s.Pause)
+		var err error
+		if open, err = w.finish(open, w.Time()); err != nil {
 			return err
 		}
 		h, f := w.pick(), w.drawFault()
 		w.Did("%s: %s", h.Name, f.name)
 		end := f.begin(w, h)
-		open = append(open, ending{w.Time() + w.exp(4*time.Second), string(h.Name) + ": " + f.name, end})
+		open = append(open, ending{w.Time() + w.exp(w.lengthMean()), string(h.Name) + ": " + f.name, end})
 	}
 	<-time.After(w.exp(s.Pause))
-	if err := finish(time.Duration(1 << 62)); err != nil {
+	if _, err := w.finish(open, time.Duration(1<<62)); err != nil {
 		return err
 	}
 	w.Did("all faults are over")
 	return w.Heal()
+}
+
+// ending is when and how a fault ends.
+type ending struct {
+	at   time.Duration
+	what string
+	end  func() error
+}
+
+// finish ends the faults whose time has come, and gives those that go on.
+func (w *World) finish(open []ending, until time.Duration) (left []ending, err error) {
+	for _, e := range open {
+		if e.at > until {
+			left = append(left, e)
+			continue
+		}
+		w.Did("%s: over", e.what)
+		if err := e.end(); err != nil {
+			return nil, err
+		}
+	}
+	return left, nil
+}
+
+// untilNext waits for the next fault: for a while, for hardly any time, or until the key or its lease moves, so that many a
+// fault comes in the middle of what the one before has set off.
+func (w *World) untilNext(usual time.Duration) {
+	switch w.intN(4) {
+	case 0:
+		<-time.After(w.exp(150 * time.Millisecond))
+	case 1:
+		w.awaitMove(usual)
+		<-time.After(w.exp(60 * time.Millisecond))
+	default:
+		<-time.After(w.exp(usual))
+	}
+}
+
+// awaitMove waits until who serves, or the key's term, is another, for limit at most.
+func (w *World) awaitMove(limit time.Duration) {
+	before := w.standing()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for over := time.After(limit); w.standing() == before; {
+		select {
+		case <-over:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// standing is the newest term that any node has applied, and whose PostgreSQL takes writes.
+type standing struct {
+	term    cluster.Term
+	primary cluster.NodeID
+}
+
+func (w *World) standing() (s standing) {
+	for _, h := range w.Hosts {
+		if p := h.agentNow(); p.alive() {
+			s.term = max(s.term, p.node.Snapshot().View.Key.Term)
+		}
+	}
+	if h := w.primaryHost(); h != nil {
+		s.primary = h.Name
+	}
+	return s
+}
+
+// lengthMean is how long a fault lasts on average: about as long as a lease, an election, a take-over, or all of them.
+func (w *World) lengthMean() time.Duration {
+	return []time.Duration{w.opt.Heartbeat / 5, w.opt.Heartbeat, 4 * time.Second, 10 * time.Second}[w.intN(4)]
 }

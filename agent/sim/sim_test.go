@@ -46,9 +46,13 @@ func playSeed(t *testing.T, seed uint64) {
 	if seed%3 == 0 {
 		opt.Heartbeat = 300 * time.Millisecond
 	}
-	if seed%7 == 0 {
+	switch {
+	case seed%7 == 0:
 		opt.Mode = cluster.SyncOn
+	case seed%4 == 2:
+		opt.Mode = cluster.SyncOff
 	}
+	opt.Strict = seed%11 == 0
 	var log bytes.Buffer
 	if *logs != "" {
 		opt.Log = &log

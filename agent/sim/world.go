@@ -21,6 +21,7 @@ type Options struct {
 	Nodes     int
 	Heartbeat time.Duration
 	Mode      cluster.SyncMode
+	Strict    bool
 	OpenRaft  func(RaftOptions) (Raft, error)
 	Log       io.Writer // the agents' logs; nil: none
 }
@@ -70,7 +71,9 @@ func NewWorld(opt Options) (*World, error) {
 	for i := range opt.Nodes {
 		names = append(names, cluster.NodeID(fmt.Sprintf("n%d", i+1)))
 	}
+	w.history.unsafe = opt.Mode == cluster.SyncOff
 	w.net = NewNetwork(names...)
+	w.net.rand = rand.New(rand.NewPCG(opt.Seed, 2))
 	for _, n := range names {
 		h := &Host{Name: n, world: w, events: make(chan agent.GuardEvent, 64), changed: make(chan struct{}), booted: time.Now(),
 			frozen: map[service]bool{}, rate: 1 + float64(w.rand.Int64N(18_001)-9_000)/1e6}
@@ -219,7 +222,7 @@ func (h *Host) agentOptions(p *process, log *slog.Logger) agent.Options {
 		Self: h.Name, Members: names, Heartbeat: w.opt.Heartbeat, Lease: lease, UseRewind: true,
 		Node: cluster.Node{Name: h.Name, UID: cluster.UID(h.Name), RaftAddr: address(h.Name).String(), APIURL: "http://" + string(h.Name),
 			PostgresAddr: string(h.Name) + ":5432", Tags: cluster.Tags{FailoverPriority: 1}, Version: cluster.Version},
-		Dynamic: cluster.Dynamic{SynchronousMode: w.opt.Mode, SynchronousNodeCount: 1, MaximumLagOnFailover: 1 << 20,
+		Dynamic: cluster.Dynamic{SynchronousMode: w.opt.Mode, SynchronousModeStrict: w.opt.Strict, SynchronousNodeCount: 1, MaximumLagOnFailover: 1 << 20,
 			PrimaryStartTimeout: 30 * time.Second, PrimaryStopTimeout: 10 * time.Second, HeartbeatTimeout: w.opt.Heartbeat, Lease: lease},
 		Raft: p.raft, Guard: guardPort{p}, Postgres: postgresPort{p}, Disk: diskPort{p}, Clock: h.now, Log: log,
 	}

@@ -1,0 +1,189 @@
+package sim
+
+import (
+	"context"
+	"time"
+
+	"pgquorum/cluster"
+)
+
+// fault is one kind: it begins, and ends after a while.
+type fault struct {
+	name   string
+	weight int
+	begin  func(w *World, h *Host) (end func() error)
+}
+
+// spend gives the world's one loss for ever: k = 1 bears no second one.
+func (w *World) spend() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	spent := w.lost
+	w.lost = true
+	return !spent
+}
+
+func nothing() error { return nil }
+
+// unlessClocksAlone leaves a fault out where commits wait for no standby: there P1 rests on the guard's being scheduled
+// (docs/protocol.md, section 2), and a guard that is not breaks it.
+func unlessClocksAlone(begin func(*World, *Host) func() error) func(*World, *Host) func() error {
+	return func(w *World, h *Host) func() error {
+		if w.opt.Mode == cluster.SyncOff {
+			return nothing
+		}
+		return begin(w, h)
+	}
+}
+
+// part is a drawn minority with h in it.
+func (w *World) part(h *Host) []*Host {
+	part := []*Host{h}
+	for _, o := range w.Hosts {
+		if o != h && 2*(len(part)+1) < len(w.Hosts) && w.intN(2) == 0 {
+			part = append(part, o)
+		}
+	}
+	return part
+}
+
+// flap cuts a host off a few times, for about as long as a lease lasts.
+func (w *World) flap(h *Host) {
+	for range 2 + w.intN(4) {
+		w.Isolate(h, true, true)
+		<-time.After(w.opt.Heartbeat/4 + w.exp(w.opt.Heartbeat/2))
+		w.Isolate(h, false, false)
+		<-time.After(w.exp(w.opt.Heartbeat / 2))
+	}
+}
+
+// freezing stops processes.
+func freezing(services ...service) func(*World, *Host) func() error {
+	return func(_ *World, h *Host) func() error {
+		h.Freeze(true, services...)
+		return func() error { h.Freeze(false, services...); return nil }
+	}
+}
+
+// cutting isolates a host.
+func cutting(in, out bool) func(*World, *Host) func() error {
+	return func(w *World, h *Host) func() error {
+		w.Isolate(h, in, out)
+		return func() error { w.Isolate(h, false, false); return nil }
+	}
+}
+
+// faults are all kinds that are drawn.
+func faults() []fault {
+	return []fault{
+		{"its power goes", 4, func(_ *World, h *Host) func() error {
+			if h.isOff() {
+				return nothing
+			}
+			h.Crash()
+			return h.Boot
+		}},
+		{"its power goes, and its data directory is lost", 1, func(w *World, h *Host) func() error {
+			if h.isOff() || !w.spend() {
+				return nothing
+			}
+			h.Crash()
+			h.change(func() {
+				h.disk = disk{promise: h.disk.promise, noPrimary: h.disk.noPrimary, wal: wal{forks: map[cluster.Timeline]cluster.Fork{}}}
+			})
+			return h.Boot
+		}},
+		{"its postmaster is killed", 4, func(_ *World, h *Host) func() error { h.KillPostgres(); return nothing }},
+		{"its agent is killed", 3, func(_ *World, h *Host) func() error {
+			if h.isOff() || !h.agentNow().alive() {
+				return nothing
+			}
+			h.KillAgent()
+			return h.startUnlessOff
+		}},
+		{"its agent is told to stop", 3, func(_ *World, h *Host) func() error {
+			if h.isOff() || !h.agentNow().alive() {
+				return nothing
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			h.StopAgent(ctx)
+			return h.startUnlessOff
+		}},
+		{"its guard is killed", 2, func(_ *World, h *Host) func() error { h.guardNow().kill(); return nothing }},
+		{"its agent is frozen", 3, freezing(serviceAgent)},
+		{"its guard is frozen", 2, unlessClocksAlone(freezing(serviceGuard))},
+		{"its agent and guard are frozen", 3, unlessClocksAlone(freezing(serviceAgent, serviceGuard))},
+		{"its postgres is frozen", 2, freezing(servicePostgres)},
+		{"all of it is frozen", 3, unlessClocksAlone(freezing(serviceAgent, serviceGuard, servicePostgres))},
+		{"its disk hangs", 2, freezing(serviceDisk)},
+		{"it is cut off", 4, cutting(true, true)},
+		{"it hears nothing", 2, cutting(true, false)},
+		{"nobody hears it", 2, cutting(false, true)},
+		{"it is cut off from one other", 3, func(w *World, h *Host) func() error {
+			o := w.Hosts[w.intN(len(w.Hosts))]
+			if o == h {
+				return nothing
+			}
+			w.Link(h, o, true, usualDelay)
+			return func() error { w.Link(h, o, false, usualDelay); return nil }
+		}},
+		{"one way of one of its links is cut", 2, func(w *World, h *Host) func() error {
+			o := w.Hosts[w.intN(len(w.Hosts))]
+			if o == h {
+				return nothing
+			}
+			w.net.Set(h.Name, o.Name, true, usualDelay)
+			return func() error { w.net.Set(h.Name, o.Name, false, usualDelay); return nil }
+		}},
+		{"the network falls into two parts, it with the smaller", 2, func(w *World, h *Host) func() error {
+			w.Split(w.part(h))
+			return func() error { w.Split(nil); return nil }
+		}},
+		{"it is cut off again and again", 3, func(w *World, h *Host) func() error {
+			w.live(func() { w.flap(h) })
+			return nothing
+		}},
+		{"its links lose packets", 3, func(w *World, h *Host) func() error {
+			loss := 5 + w.intN(60)
+			for _, o := range w.Hosts {
+				w.net.Lose(h.Name, o.Name, loss)
+				w.net.Lose(o.Name, h.Name, loss)
+			}
+			return func() error { w.Isolate(h, false, false); return nil }
+		}},
+		{"its raft leadership is given away", 4, func(w *World, h *Host) func() error {
+			w.live(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+				defer cancel()
+				if p := h.agentNow(); p.alive() {
+					w.Did("%s: leadership given away: %v", h.Name, p.node.GiveLeadership(ctx))
+				}
+			})
+			return nothing
+		}},
+		{"its old WAL is removed", 3, func(_ *World, h *Host) func() error {
+			h.change(func() { h.disk.removed = h.disk.wal.end().LSN })
+			return nothing
+		}},
+		{"its links are slow", 3, func(w *World, h *Host) func() error {
+			delay := time.Millisecond + w.exp(30*time.Millisecond)
+			for _, o := range w.Hosts {
+				if o != h {
+					w.Link(h, o, false, delay)
+				}
+			}
+			return func() error { w.Isolate(h, false, false); return nil }
+		}},
+		{"a switchover is asked of it", 5, func(w *World, h *Host) func() error {
+			to := w.Hosts[w.intN(len(w.Hosts))].Name
+			w.live(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				got := h.Switchover(ctx, to)
+				w.Did("asked of %s, switchover to %s: %d %s", h.Name, to, got.Code, got.Text)
+			})
+			return nothing
+		}},
+	}
+}
