@@ -35,7 +35,7 @@ demo: ## a three-node cluster on this machine and a failover under load, narrate
 
 .PHONY: test
 test: deps needs lint unit ## lint, all tests, and each integration scenario once (root; under 25 minutes on 2 cores)
-	@$(MAKE) --no-print-directory integration
+	@$(MAKE) --no-print-directory powercut integration
 
 .PHONY: check
 check: lint unit ## lint and the tests that need no root
@@ -55,6 +55,10 @@ sim: ## SEEDS=1000 simulated clusters under faults, from SEED=1 on; ARGS='-logs 
 .PHONY: draws
 draws: ## the random tests of the rules and the state machine, 20 times the usual draws; ARGS='-rapid.seed=42' replays one
 	go test -count=1 -timeout 30m ./agent/decide ./raftfsm -run 'Property|SecondModel|mIsNoHigher' -args -rapid.checks=2000 $(ARGS)
+
+.PHONY: powercut
+powercut: ## what was promised is on disk: the guard's marks on a file system that loses what was not synced (root)
+	go test -tags integration -count=1 ./pgctl -run PowerCut
 
 .PHONY: needs
 needs: ## say what this machine lacks for the integration tests, and fail if anything

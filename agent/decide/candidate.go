@@ -3,6 +3,7 @@ package decide
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,6 +21,18 @@ func Valid(v *cluster.View, term cluster.Term, promises map[cluster.NodeID]clust
 			q[name] = p
 		}
 	}
+	return q
+}
+
+// inHand are the promises that count for the term being taken, without those whose data has gone since: a node that has
+// lost its directory, or has another life in it, has not what it promised with (V5).
+func inHand(o *Observation) map[cluster.NodeID]cluster.Promise {
+	q := Valid(o.View, o.TakeOver.Term, o.TakeOver.Promises)
+	maps.DeleteFunc(q, func(n cluster.NodeID, p cluster.Promise) bool {
+		s, known := statusOf(o, n)
+		data := s.Postgres.Data
+		return known && (data == cluster.DataAbsent || data == cluster.DataOurs && s.Postgres.Incarnation != p.Member.Incarnation)
+	})
 	return q
 }
 
@@ -123,7 +136,7 @@ type Choice struct {
 // node. nofailover, location and non-voter never lower m: if only a node that is not eligible holds m, the best
 // eligible one must first stream from it.
 func Choose(o *Observation) Choice {
-	q := Valid(o.View, o.TakeOver.Term, o.TakeOver.Promises)
+	q := inHand(o)
 	m, missing := Satisfied(o.View, q)
 	if missing != "" {
 		return Choice{Missing: missing}

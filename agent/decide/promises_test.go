@@ -41,6 +41,44 @@ func TestV5ValidPromises(t *testing.T) {
 	}
 }
 
+// V5: a promise is worth nothing once the data that it was given with is gone; what is only silent, or cannot be looked at
+// for the moment, still counts.
+func TestV5DataLostAfterThePromise(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		edit   func(*Observation)
+		counts bool
+	}{
+		{"as it was", func(*Observation) {}, true},
+		{"silent since", func(o *Observation) { delete(o.TakeOver.Statuses, "n3") }, true},
+		{"unreadable at the moment", func(o *Observation) { told(o, cluster.DataUnreadable, "") }, true},
+		{"lost", func(o *Observation) { told(o, cluster.DataAbsent, "") }, false},
+		{"another life", func(o *Observation) { told(o, cluster.DataOurs, "later") }, false},
+		{"its own is lost", func(o *Observation) {
+			o.TakeOver.Promises["n3"] = promised("n3", 3, pos(2, 1000))
+			o.Local.Postgres.Data, o.Local.Postgres.Incarnation = cluster.DataAbsent, ""
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := taking()
+			c.edit(o)
+			if got := Choose(o); (got.Node != "") != c.counts {
+				t.Errorf("choice %+v, want one: %t", got, c.counts)
+			}
+			if got := acquire(o).Action == Acquire; got != c.counts {
+				t.Errorf("acquires: %t, want %t", got, c.counts)
+			}
+		})
+	}
+}
+
+// told makes n3's status say what its directory holds now.
+func told(o *Observation, data cluster.DataState, life cluster.Incarnation) {
+	s := o.TakeOver.Statuses["n3"]
+	s.Postgres.Data, s.Postgres.Incarnation = data, life
+	o.TakeOver.Statuses["n3"] = s
+}
+
 // B5: who waits says for whom.
 func TestB5WaitsForWhom(t *testing.T) {
 	for _, c := range []struct {

@@ -199,7 +199,7 @@ func rested(o *Observation) bool { return o.Now.Sub(o.TakeOver.HandedAt) >= o.He
 
 // acquire is K7. A candidate that leadership keeps coming back to takes over itself if it, too, is good enough.
 func acquire(o *Observation) Decision {
-	q := Valid(o.View, o.TakeOver.Term, o.TakeOver.Promises)
+	q := inHand(o)
 	m, missing := Satisfied(o.View, q)
 	if missing != "" { // B5
 		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: missing})

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -13,7 +14,7 @@ import (
 func TestMutantsFitTheTree(t *testing.T) {
 	root := filepath.Join("..", "..")
 	names := map[string]bool{}
-	for _, m := range mutants {
+	for _, m := range slices.Concat(mutants, more) {
 		text, err := os.ReadFile(filepath.Join(root, m.file))
 		if err != nil {
 			t.Fatal(err)
@@ -63,15 +64,38 @@ func TestChoose(t *testing.T) {
 		rules []string
 		want  int
 	}{
-		{"", nil, len(mutants)},
+		{"", nil, len(mutants) + len(more)},
 		{"no-wait", nil, 1},
 		{"no-wait", []string{"K5"}, 1},
 		{"no-wait", []string{"C1"}, 0},
-		{"", []string{"G3"}, 1},
+		{"", []string{"G2"}, 1},
 		{"no such one", nil, 0},
 	} {
 		if got := choose(c.only, c.rules); len(got) != c.want {
 			t.Errorf("choose(%q, %q) gives %d, want %d", c.only, c.rules, len(got), c.want)
+		}
+	}
+}
+
+var ruleName = regexp.MustCompile(`(?m)^(?:- |\d\. \()([A-Z]\d)\b`)
+
+// Every rule of the protocol is broken by one mutant at least; P1 to P3 are what the rules are for. U6 is not built.
+func TestEveryRuleHasAMutant(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "protocol.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := map[string]bool{"P1": true, "P2": true, "P3": true, "U6": true}
+	for _, m := range slices.Concat(mutants, more) {
+		broken[m.rule] = true
+	}
+	rules := ruleName.FindAllStringSubmatch(string(text), -1)
+	if len(rules) < 50 {
+		t.Fatalf("found only %d rules in docs/protocol.md", len(rules))
+	}
+	for _, r := range rules {
+		if !broken[r[1]] {
+			t.Errorf("%s: no mutant breaks it", r[1])
 		}
 	}
 }

@@ -120,7 +120,7 @@ func (s *scratch) build(ctx context.Context, pkg, name string) (binary, why stri
 	ctx, cancel := context.WithTimeout(ctx, buildTime)
 	defer cancel()
 	binary = filepath.Join(s.dir, name)
-	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-o", binary, pkg)
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-tags", "integration", "-o", binary, pkg)
 	cmd.Dir = s.dir
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
