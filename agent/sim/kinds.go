@@ -14,8 +14,12 @@ type fault struct {
 	begin  func(w *World, h *Host) (end func() error)
 }
 
-// spend gives the world's one loss for ever: k = 1 bears no second one.
+// spend gives the world's one loss for ever: k = 1 bears no second one, and without synchronous standbys (mode off) what
+// the primary alone had is lost with it, so that the cluster rightly waits for a person (B5).
 func (w *World) spend() bool {
+	if w.opt.Mode == cluster.SyncOff {
+		return false
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	spent := w.lost

@@ -22,7 +22,7 @@ var more = []mutant{
 	{"holder-removed", "L6", "raftfsm/membership.go",
 		"if key := n.View().Key; key.Holder == id && !key.Released {", "if key := n.View().Key; key.Holder == id && key.Released {", "./raftfsm", "^TestL6HolderStaysAndAbsentNodeGetsNoVote$"},
 	{"new-voters-do-not-count", "L6", "raftfsm/membership.go",
-		"end := n.configs.propose(next(latest.Clone()))", "end := n.configs.propose(latest.Clone())", "./raftfsm", "^TestMembership$"},
+		"end := n.configs.propose(next(latest.Clone()))", "end := n.configs.propose(latest.Clone())", "./raftfsm", "^TestL6BeforeAChange$"},
 	{"extension-waited-for-by-nobody", "L8", "agent/decide/takeover.go",
 		"case o.View.Extension != nil && o.View.Extension.Term == k.Term, o.View.Pause", "case o.View.Pause", "./agent/decide", "^TestTakeOver$"},
 	{"extension-not-in-snapshots", "L8", "cluster/view.go",
