@@ -2,7 +2,8 @@
 // survives shows a rule that no test would miss. The tree itself is not touched: everything happens in a copy of it, made
 // once, so that all mutants meet the same text.
 //
-//	go run ./scripts/mutants [-list] [-only NAME] [-sim SEEDS] [RULE...]    all, one, or those of some rules, such as: L1 C1
+//	go run ./scripts/mutants [-list] [-only NAME] [-sim SEEDS] [-out FILE] [RULE...]    all, one, or those of some rules, such as: L1 C1
+//	go run ./scripts/mutants -doc TESTS SIM > docs/mutants.md                          the page, from two files written with -out
 //
 // With -sim the tests are the simulation instead, for that many seeds: it shows which rules it would miss. What is broken in
 // pgctl it cannot see, which has models in its place.
@@ -27,8 +28,17 @@ import (
 func main() {
 	list := flag.Bool("list", false, "list the mutants and run nothing")
 	only := flag.String("only", "", "run the mutant of this `name` alone")
+	out := flag.String("out", "", "write what came of each to this `file`, for -doc")
+	doc := flag.Bool("doc", false, "print the page docs/mutants.md, from two files that -out wrote: the tests' and the simulation's")
 	seeds := flag.Int("sim", 0, "play this many `seeds` of the simulation on each, instead of its own tests")
 	flag.Parse()
+	if *doc {
+		if err := page(os.Stdout, flag.Args()); err != nil {
+			fmt.Fprintln(os.Stderr, "mutants:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	chosen := choose(*only, flag.Args())
 	var flags []string
 	if *seeds > 0 {
@@ -47,8 +57,11 @@ func main() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	bad, err := runAll(ctx, chosen, flags)
+	results, bad, err := runAll(ctx, chosen, flags)
 	stop()
+	if err == nil && *out != "" {
+		err = record{Seeds: *seeds, Results: results}.write(*out)
+	}
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -78,32 +91,32 @@ func simulated(chosen []mutant) []mutant {
 
 // runAll tries one mutant after the other, says on stderr how it goes, and prints the table at the end. bad counts those
 // that were not caught, for whatever reason. The tests get flags besides.
-func runAll(ctx context.Context, chosen []mutant, flags []string) (bad int, err error) {
+func runAll(ctx context.Context, chosen []mutant, flags []string) (results []result, bad int, err error) {
 	tree, err := copyTree(ctx)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	tree.flags = flags
 	defer tree.remove()
-	verdicts := make([]string, 0, len(chosen))
 	for i, m := range chosen {
 		began := time.Now()
-		verdict := tree.try(ctx, m)
+		r := result{Name: m.name}
+		r.Verdict, r.By = tree.try(ctx, m)
 		if ctx.Err() != nil {
-			return 0, ctx.Err()
+			return nil, 0, ctx.Err()
 		}
-		if verdict != caught {
+		if r.Verdict != caught {
 			bad++
 		}
-		fmt.Fprintf(os.Stderr, "%d/%d %s: %s (%v)\n", i+1, len(chosen), m.name, verdict, time.Since(began).Round(100*time.Millisecond))
-		verdicts = append(verdicts, verdict)
+		fmt.Fprintf(os.Stderr, "%d/%d %s: %s %s (%v)\n", i+1, len(chosen), m.name, r.Verdict, r.By, time.Since(began).Round(100*time.Millisecond))
+		results = append(results, r)
 	}
 	table(os.Stdout, func(row func(...any)) {
 		for i, m := range chosen {
-			row(m.name, m.rule, m.pkg+" "+m.run, verdicts[i])
+			row(m.name, m.rule, m.pkg+" "+m.run, results[i].Verdict, results[i].By)
 		}
 	})
-	return bad, nil
+	return results, bad, nil
 }
 
 // table prints rows in columns.

@@ -72,7 +72,7 @@ var more = []mutant{
 	{"hand-back-not-counted", "K3", "raftfsm/apply_key.go",
 		"\tv.Handbacks++\n", "", "./raftfsm", "^TestReleaseRefuseHandbackLease$"},
 	{"higher-promise-without-a-new-term", "K3", "agent/decide/primary.go",
-		"\t\ttop = max(top, p.Status.Promised)\n", "", "./agent/decide", "^TestHolder$"},
+		"\t\ttop = max(top, p.Status.Promised)\n", "\t\t_ = p\n", "./agent/decide", "^TestHolder$"},
 	{"attests-reused-in-another-raft-term", "K5", "agent/observe.go",
 		"fresh.Promises, fresh.Hops, fresh.HandedAt = a.ledger.Promises", "fresh.Attests = a.ledger.Attests\n\t\tfresh.Promises, fresh.Hops, fresh.HandedAt = a.ledger.Promises", "./agent", "^(TestK5LedgerTurnsWithTheTerms|TestK6PromisesTravelAttestsDoNot)$"},
 	{"refusal-not-recorded", "K6", "agent/act_handover.go",

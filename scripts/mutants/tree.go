@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -69,21 +70,22 @@ func (s *scratch) remove() {
 	_ = os.RemoveAll(s.dir) // a temporary directory that stays does no harm
 }
 
-// try breaks the rule, runs its tests and mends it again. The verdict is caught, or what is wrong.
-func (s *scratch) try(ctx context.Context, m mutant) (verdict string) {
+// try breaks the rule, runs its tests and mends it again. The verdict is caught, or what is wrong; by are the tests that
+// caught it.
+func (s *scratch) try(ctx context.Context, m mutant) (verdict, by string) {
 	file := filepath.Join(s.dir, m.file)
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return "STALE: " + err.Error()
+		return "STALE: " + err.Error(), ""
 	}
 	if n := bytes.Count(text, []byte(m.old)); n != 1 {
-		return fmt.Sprintf("STALE: %s holds the text %d times, want once", m.file, n)
+		return fmt.Sprintf("STALE: %s holds the text %d times, want once", m.file, n), ""
 	}
 	if why := s.passes(ctx, m); why != "" {
-		return "UNKNOWN: unbroken, " + why
+		return "UNKNOWN: unbroken, " + why, ""
 	}
 	if err := os.WriteFile(file, bytes.Replace(text, []byte(m.old), []byte(m.new), 1), 0o600); err != nil {
-		return err.Error()
+		return err.Error(), ""
 	}
 	defer func() {
 		if err := os.WriteFile(file, text, 0o600); err != nil {
@@ -92,12 +94,13 @@ func (s *scratch) try(ctx context.Context, m mutant) (verdict string) {
 	}()
 	binary, why := s.build(ctx, m.pkg, "broken.test")
 	if why != "" {
-		return "STALE: it does not compile: " + why
+		return "STALE: it does not compile: " + why, ""
 	}
-	if why := s.test(ctx, binary, m); why == "" {
-		return "SURVIVED"
+	why, by = s.test(ctx, binary, m)
+	if why == "" {
+		return "SURVIVED", ""
 	}
-	return caught
+	return caught, by
 }
 
 // passes says why the tests do not pass in the unbroken copy: a failure on a mutant means something only if they do.
@@ -109,7 +112,7 @@ func (s *scratch) passes(ctx context.Context, m mutant) (why string) {
 	}
 	binary, why := s.build(ctx, m.pkg, "whole.test")
 	if why == "" {
-		why = s.test(ctx, binary, m)
+		why, _ = s.test(ctx, binary, m)
 	}
 	s.whole[key] = why
 	return why
@@ -130,8 +133,8 @@ func (s *scratch) build(ctx context.Context, pkg, name string) (binary, why stri
 	return binary, ""
 }
 
-// test runs a mutant's tests and says why they do not pass; empty: they do. Tests that do not exist do not pass.
-func (s *scratch) test(ctx context.Context, binary string, m mutant) (why string) {
+// test runs a mutant's tests and says why they do not pass, and which; empty: they do. Tests that do not exist do not pass.
+func (s *scratch) test(ctx context.Context, binary string, m mutant) (why, by string) {
 	ctx, cancel := context.WithTimeout(ctx, testTime+10*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, "-test.run="+m.run, "-test.failfast", "-test.timeout="+testTime.String(), "-test.v", "-rapid.nofailfile")
@@ -144,11 +147,31 @@ func (s *scratch) test(ctx context.Context, binary string, m mutant) (why string
 	out, err := cmd.CombinedOutput()
 	switch {
 	case err != nil:
-		return fmt.Sprintf("the tests fail: %v: %s", err, lastLines(out))
+		by = failed(out)
+		return fmt.Sprintf("the tests fail: %v: %s: %s", err, by, lastLines(out)), by
 	case !bytes.Contains(out, []byte("--- PASS: ")):
-		return "no test has this name"
+		return "no test has this name", ""
 	}
-	return ""
+	return "", ""
+}
+
+var failedTest = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)`)
+
+// failed names the test that failed, down to the first case, or what ended all of them.
+func failed(out []byte) string {
+	name := ""
+	for _, m := range failedTest.FindAllSubmatch(out, -1) {
+		if n := string(m[1]); name == "" || strings.HasPrefix(n, name+"/") {
+			name = n
+		}
+	}
+	switch {
+	case name != "":
+		return name
+	case bytes.Contains(out, []byte("panic: test timed out")):
+		return "a test that never ends"
+	}
+	return "a panic"
 }
 
 // usesRapid says whether the package's tests know rapid's flags.
