@@ -73,6 +73,7 @@ type Agent struct {
 	shownTold    cluster.Term // the last term of which an event said that /primary was shown unsettled (S4)
 	phases       phases
 	wantsOut     cluster.Incarnation
+	began        cluster.Instant // decide.Observation.Began; never changed
 	removed      removedWAL
 	streamed     bool // the standby streamed when the loop last looked
 	phase        string
@@ -126,6 +127,7 @@ func New(opt Options) *Agent {
 		retry:     map[decide.Action]cluster.Instant{},
 		failures:  map[decide.Action]int{},
 		phase:     "starting",
+		began:     opt.Clock(),
 		lists:     semaphore.NewWeighted(1),
 	}
 	a.keeper = newKeeper(opt.Self, opt.Raft, opt.Guard, opt.Clock, opt.Log, a.Wake)

@@ -16,7 +16,7 @@ func (a *Agent) observe() *decide.Observation {
 		Barrier: raft.State == cluster.RaftLeader && a.raft.BarrierTerm() == raft.Term,
 		Lease:   lease, LeaseState: state,
 		Local: a.localStatus(local), Position: local.position, Promised: a.pg.Promised(),
-		Peers: a.peers.views(), Heartbeat: a.opt.Heartbeat, Lease0: a.opt.Lease,
+		Peers: a.peers.views(), Began: a.began, Heartbeat: a.opt.Heartbeat, Lease0: a.opt.Lease,
 		Job: a.jobs.current(), Retry: map[decide.Action]cluster.Instant{}, Failures: map[decide.Action]int{},
 		UseRewind: a.opt.UseRewind, Refused: refused(local.postgres, a.raft.View()),
 	}

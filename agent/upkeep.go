@@ -97,15 +97,7 @@ func (a *Agent) easeSource(ctx context.Context, o *decide.Observation) {
 }
 
 func (a *Agent) advanceSlots(ctx context.Context, o *decide.Observation, others []cluster.NodeID) {
-	to := map[cluster.NodeID]cluster.LSN{}
-	for _, n := range others {
-		p, ok := o.Peers[n]
-		if !ok || p.Err != "" || p.Status.Position.Timeline != o.Position.Timeline {
-			continue
-		}
-		to[n] = min(p.Status.Position.LSN, o.Local.Postgres.Replayed)
-	}
-	if err := a.pg.AdvanceSlots(ctx, to); err != nil {
+	if err := a.pg.AdvanceSlots(ctx, decide.SlotsTo(o, others)); err != nil {
 		a.log.WarnContext(ctx, "replication slots not advanced", "error", err)
 	}
 }

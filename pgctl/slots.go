@@ -73,19 +73,21 @@ type slot struct {
 	active   bool
 	restart  cluster.LSN // oldest WAL kept; 0: none
 	lost     bool        // its WAL was removed: it can never be used again
+	pins     bool        // on a standby: it keeps an xmin that a user it once had asked for, on a primary of then
 }
 
 // readSlots reads all slots by name.
 func readSlots(ctx context.Context, conn *pgx.Conn) (map[string]slot, error) {
 	rows, err := conn.Query(ctx, `SELECT slot_name::text, slot_type = 'physical', active,
-		coalesce(restart_lsn, '0/0')::text, coalesce(wal_status = 'lost', false) FROM pg_replication_slots WHERE NOT temporary`)
+		coalesce(restart_lsn, '0/0')::text, coalesce(wal_status = 'lost', false),
+		pg_is_in_recovery() AND (xmin IS NOT NULL OR catalog_xmin IS NOT NULL) FROM pg_replication_slots WHERE NOT temporary`)
 	if err != nil {
 		return nil, err
 	}
 	have := map[string]slot{}
 	var name, restart string
 	var s slot
-	_, err = pgx.ForEachRow(rows, []any{&name, &s.physical, &s.active, &restart, &s.lost}, func() (err error) {
+	_, err = pgx.ForEachRow(rows, []any{&name, &s.physical, &s.active, &restart, &s.lost, &s.pins}, func() (err error) {
 		s.restart, err = cluster.ParseLSN(restart)
 		have[name] = s
 		return err
@@ -93,14 +95,15 @@ func readSlots(ctx context.Context, conn *pgx.Conn) (map[string]slot, error) {
 	return have, err
 }
 
-// makeSlot makes a slot that keeps WAL from now on. One that exists stays, except a lost one, or one that never kept
-// any WAL and could not be advanced: those are made anew when nobody uses them.
+// makeSlot makes a slot that keeps WAL from now on. One that exists stays, except a lost one, one that never kept any WAL
+// and could not be advanced, and on a standby one that pins an xmin: with hot_standby_feedback that would keep vacuum
+// from its work on the primary, for nobody. Those are made anew when nobody uses them.
 func makeSlot(ctx context.Context, conn *pgx.Conn, name string, have map[string]slot) error {
 	if s, ok := have[name]; ok {
 		if !s.physical {
 			return errors.New("a logical slot has the name that this member's needs; drop it or rename the node")
 		}
-		if s.active || (!s.lost && s.restart != 0) {
+		if s.active || (!s.lost && s.restart != 0 && !s.pins) {
 			return nil
 		}
 		if err := dropSlot(ctx, conn, name); err != nil {

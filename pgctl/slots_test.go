@@ -76,3 +76,37 @@ func TestEnsureSlots(t *testing.T) {
 		t.Errorf("slots %q", got)
 	}
 }
+
+// A slot that a standby with hot_standby_feedback used on a former primary keeps no xmin there when that one is a standby
+// itself; on the primary it stays as it is, also while its user is away.
+func TestSlotsOfAStandbyPinNothing(t *testing.T) {
+	if !onRealPostgres(t) {
+		return
+	}
+	primary, standbys := newCluster(t, 1)
+	s := standbys[0]
+	must(t, primary.EnsureSlots(within(t), []cluster.NodeID{"n2"}))
+	s.sql("ALTER SYSTEM SET hot_standby_feedback = on")
+	s.sql("SELECT pg_reload_conf()")
+	pinned := func() bool {
+		return primary.value("SELECT (xmin IS NOT NULL)::text FROM pg_replication_slots WHERE slot_name = 'n2'") == "true"
+	}
+	eventually(t, 30*time.Second, "the standby's feedback", pinned)
+	must(t, s.Stop(within(t), StopFast, time.Minute))
+	eventually(t, 30*time.Second, "its slot is free", func() bool {
+		return primary.value("SELECT active::text FROM pg_replication_slots WHERE slot_name = 'n2'") == "false"
+	})
+	must(t, primary.EnsureSlots(within(t), []cluster.NodeID{"n2"}))
+	if !pinned() {
+		t.Error("the primary forgot what its standby still needs")
+	}
+	must(t, primary.Stop(within(t), StopFast, time.Minute))
+	primary.startStandby(nil)
+	if !pinned() {
+		t.Fatal("PostgreSQL dropped the xmin by itself: nothing is shown by this test")
+	}
+	must(t, primary.EnsureSlots(within(t), []cluster.NodeID{"n2"}))
+	if pinned() {
+		t.Error("the slot of a standby pins an xmin")
+	}
+}

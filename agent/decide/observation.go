@@ -25,6 +25,7 @@ type Observation struct {
 	Promised cluster.Term
 	Peers    map[cluster.NodeID]cluster.PeerView
 
+	Began     cluster.Instant // when this agent began
 	Heartbeat time.Duration
 	Lease0    cluster.LeaseParams // what an acquisition by this node will record
 	TakeOver  TakeOver

@@ -1,0 +1,33 @@
+package decide
+
+import (
+	"time"
+
+	"pgquorum/cluster"
+)
+
+// SlotPatience is how long a standby keeps WAL for a member that says nothing: Patroni's default of member_slots_ttl. One that
+// is away for longer finds its WAL on the primary, or is cloned anew.
+const SlotPatience = 30 * time.Minute
+
+// SlotsTo says how far a standby's slot for each of the others may move: to what that member has, so that it finds the
+// rest here should this node be promoted. For who has been silent for long, or whose WAL has left this node's history
+// and must be rewound anyway, nothing is kept: a slot on a standby never makes pg_wal grow without bound.
+func SlotsTo(o *Observation, others []cluster.NodeID) map[cluster.NodeID]cluster.LSN {
+	to := map[cluster.NodeID]cluster.LSN{}
+	all := o.Local.Postgres.Replayed
+	for _, n := range others {
+		p := o.Peers[n]
+		has := p.Status.Position
+		switch {
+		case o.Now.Sub(max(p.At, o.Began)) >= SlotPatience:
+			to[n] = all
+		case p.At.IsZero() || p.Err != "" || !has.Known(): // for now what the slot keeps is right
+		case o.View.Forks.Relate(has, o.Position.Timeline) == cluster.Prefix:
+			to[n] = min(has.LSN, all)
+		case o.View.Forks.Relate(has, o.Position.Timeline) == cluster.Diverged && o.View.Forks.Relate(o.Position, has.Timeline) == cluster.Diverged:
+			to[n] = all
+		}
+	}
+	return to
+}

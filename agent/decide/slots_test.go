@@ -1,0 +1,56 @@
+package decide
+
+import (
+	"testing"
+	"time"
+
+	"pgquorum/cluster"
+)
+
+// A standby keeps for each other member what that one lacks, and nothing for ever.
+func TestSlotsTo(t *testing.T) {
+	const stays = cluster.LSN(0)
+	for _, c := range []struct {
+		name string
+		edit func(o *Observation, p *cluster.PeerView)
+		want cluster.LSN
+	}{
+		{"it has less", func(_ *Observation, p *cluster.PeerView) { p.Status.Position.LSN = 900 }, 900},
+		{"it has more than is replayed here", func(o *Observation, _ *cluster.PeerView) { o.Local.Postgres.Replayed = 700 }, 700},
+		{"silent for a while", func(o *Observation, p *cluster.PeerView) {
+			p.Err, p.At = "no answer", o.Now.Add(-SlotPatience+time.Second)
+			o.Began = p.At.Add(-time.Hour)
+		}, stays},
+		{"silent for long", func(o *Observation, p *cluster.PeerView) {
+			p.Err, p.At = "no answer", o.Now.Add(-SlotPatience)
+			o.Began = p.At.Add(-time.Hour)
+		}, 1000},
+		{"never heard, by an agent that has just begun", func(o *Observation, p *cluster.PeerView) {
+			*p, o.Began = cluster.PeerView{Err: "no answer"}, o.Now.Add(-time.Minute)
+		}, stays},
+		{"never heard", func(o *Observation, p *cluster.PeerView) {
+			*p, o.Began = cluster.PeerView{Err: "no answer"}, o.Now.Add(-SlotPatience)
+		}, 1000},
+		{"its position is not known", func(_ *Observation, p *cluster.PeerView) { p.Status.Position = cluster.Position{} }, stays},
+		{"on the timeline before, up to the fork", func(_ *Observation, p *cluster.PeerView) { p.Status.Position = pos(1, 400) }, 400},
+		{"on the timeline before, past the fork", func(_ *Observation, p *cluster.PeerView) { p.Status.Position = pos(1, 600) }, 1000},
+		{"on a later timeline", func(o *Observation, p *cluster.PeerView) {
+			o.View.Forks[3] = cluster.Fork{Timeline: 3, Parent: 2, LSN: 1000, Term: 4, Node: "n3"}
+			p.Status.Position = pos(3, 1100)
+		}, stays},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := healthy("n2")
+			o.Now = o.Now.Add(24 * time.Hour)
+			o.Began = o.Now.Add(-time.Minute)
+			p := o.Peers["n3"]
+			p.At = o.Now
+			c.edit(o, &p)
+			o.Peers["n3"] = p
+			got, moves := SlotsTo(o, []cluster.NodeID{"n3"})["n3"]
+			if got != c.want || moves != (c.want != stays) {
+				t.Errorf("to %v (%t), want %v", got, moves, c.want)
+			}
+		})
+	}
+}
