@@ -85,7 +85,7 @@ var more = []mutant{
 		"\terr = d.Sync()\n", "\terr = nil\n", "./pgctl", "^TestMarksSurviveAPowerCut$"},
 	{"received-position-after-a-restart", "V3", "pgctl/position.go",
 		"if found.end != 0 && found.run.same(run) && live.received >= found.end && live.received >= live.replayed &&\n\t\tlive.received > h.begin() && uint64(live.received)%w.segment != 0 {",
-		"if true {", "./pgctl", "^TestPositionOfStandby$"},
+		"if _ = found; true {", "./pgctl", "^TestPositionOfStandby$"},
 
 	{"promise-of-lost-data", "V5", "agent/decide/candidate.go",
 		"return known && (data == cluster.DataAbsent ||", "return known && (false ||", "./agent/decide", "^TestV5DataLostAfterThePromise$"},
@@ -116,7 +116,7 @@ var more = []mutant{
 
 	// What others rely on, and the channel.
 	{"life-changes-while-it-counts", "G2", "raftfsm/apply_nodes.go",
-		"\t\tif r.Has(m) {\n", "\t\tif r.Has(m) && false {\n", "./raftfsm", "^TestRegister$"},
+		"\t\tif r.Has(m) {\n", "\t\tif r.Has(m) && false {\n", "./raftfsm", "^TestV5NewIncarnation$"},
 	{"another-cluster-welcome", "11", "raftfsm/hello.go",
 		"case h.ClusterID != \"\" && known != \"\" && h.ClusterID != known:", "case false:", "./raftfsm", "^TestHelloRefusals$"},
 	{"another-uid-welcome", "11", "raftfsm/hello.go",
