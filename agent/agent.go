@@ -132,7 +132,7 @@ func New(opt Options) *Agent {
 	}
 	a.keeper = newKeeper(opt.Self, opt.Raft, opt.Guard, opt.Clock, opt.Log, a.Wake)
 	a.peers = newPeers(opt.Self, opt.Raft, opt.Heartbeat, opt.Clock, opt.Log, a.Wake)
-	a.watch = newLocalWatch(opt.Postgres, opt.Guard, opt.Clock, a.Wake)
+	a.watch = newLocalWatch(opt.Postgres, opt.Guard, a.Wake)
 	a.disk = newDiskWatch(opt.Disk, opt.Clock)
 	a.publish(&decide.Observation{View: opt.Raft.View(), Raft: opt.Raft.Status()})
 	return a

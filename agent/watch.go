@@ -16,14 +16,14 @@ const HealthDeadline = 2 * time.Second
 type localWatch struct {
 	pg    Postgres
 	guard Guard
-	clock cluster.Clock
 	wake  func()
 
 	ask chan struct{}
 
-	mu   sync.Mutex
-	last localView
-	done chan struct{} // closed and replaced after each look
+	mu    sync.Mutex
+	last  localView
+	begun uint64        // looks so far
+	done  chan struct{} // closed and replaced after each look
 }
 
 // localView is one look.
@@ -32,12 +32,12 @@ type localView struct {
 	guard    cluster.GuardStatus
 	position cluster.Position
 	seenMax  cluster.Timeline
-	at       cluster.Instant // when the look began
+	number   uint64 // of the look, from 1
 	err      error
 }
 
-func newLocalWatch(pg Postgres, guard Guard, clock cluster.Clock, wake func()) *localWatch {
-	return &localWatch{pg: pg, guard: guard, clock: clock, wake: wake, ask: make(chan struct{}, 1), done: make(chan struct{})}
+func newLocalWatch(pg Postgres, guard Guard, wake func()) *localWatch {
+	return &localWatch{pg: pg, guard: guard, wake: wake, ask: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 func (w *localWatch) run(ctx context.Context) {
@@ -57,7 +57,7 @@ func (w *localWatch) run(ctx context.Context) {
 func (w *localWatch) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, HealthDeadline)
 	defer cancel()
-	v := localView{at: w.clock()}
+	v := localView{number: w.begin()}
 	v.postgres, v.err = w.pg.Status(ctx)
 	if s, err := w.guard.Status(ctx); err == nil {
 		v.guard = s
@@ -70,6 +70,14 @@ func (w *localWatch) look(ctx context.Context) {
 		v.seenMax = seen
 	}
 	w.publish(v)
+}
+
+// begin counts a look.
+func (w *localWatch) begin() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begun++
+	return w.begun
 }
 
 // publish makes a look the newest.
@@ -121,9 +129,11 @@ func (w *localWatch) latest() localView {
 	return w.last
 }
 
-// refresh looks again and waits for it, until ctx ends.
+// refresh waits for a look that begins after this call, until ctx ends.
 func (w *localWatch) refresh(ctx context.Context) localView {
-	asked := w.clock()
+	w.mu.Lock()
+	begun := w.begun
+	w.mu.Unlock()
 	for {
 		select {
 		case w.ask <- struct{}{}:
@@ -132,7 +142,7 @@ func (w *localWatch) refresh(ctx context.Context) localView {
 		w.mu.Lock()
 		v, done := w.last, w.done
 		w.mu.Unlock()
-		if v.at >= asked {
+		if v.number > begun {
 			return v
 		}
 		select {
