@@ -42,8 +42,8 @@ func (n *Node) stop() error {
 		errs = append(errs, n.raft.Shutdown().Error())
 	}
 	errs = append(errs, n.acks.stop(context.Background()))
-	if n.bolt != nil {
-		errs = append(errs, n.bolt.Close())
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
 	}
 	return errors.Join(errs...)
 }

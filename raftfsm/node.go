@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
 
 	"pgquorum/cluster"
 )
@@ -33,7 +31,7 @@ type Node struct {
 	opt       Options
 	fsm       *fsm
 	raft      *raft.Raft
-	bolt      *raftboltdb.BoltStore
+	store     Store
 	stable    *stableStore
 	configs   *configs
 	answers   *answers
@@ -62,7 +60,6 @@ type Node struct {
 
 // How Raft's log is kept, and how soon followers learn of a commit.
 const (
-	boltLockTimeout = 5 * time.Second // another agent holds the file: say so rather than wait for ever
 	logCacheEntries = 512
 
 	snapshotThreshold = 4096
@@ -106,21 +103,20 @@ func (n *Node) open(ctx context.Context) error {
 	conf := n.raftConfig()
 	var err error
 	path := filepath.Join(dir, "raft.db")
-	n.bolt, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: boltLockTimeout}})
-	if err != nil {
+	if n.store, err = n.opt.OpenStore(path); err != nil {
 		return fmt.Errorf("raft store %s: %w (a timeout means that another agent has it open)", path, err)
 	}
-	if n.stable, err = newStableStore(n.bolt, n.answers); err != nil {
+	if n.stable, err = newStableStore(n.store, n.answers); err != nil {
 		return err
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, conf.Logger)
 	if err != nil {
 		return fmt.Errorf("raft snapshots in %s: %w", dir, err)
 	}
-	if n.configs, err = loadConfigs(n.bolt, files); err != nil {
+	if n.configs, err = loadConfigs(n.store, files); err != nil {
 		return err
 	}
-	logs, err := raft.NewLogCache(logCacheEntries, &logStore{LogStore: n.bolt, configs: n.configs})
+	logs, err := raft.NewLogCache(logCacheEntries, &logStore{LogStore: n.store, configs: n.configs})
 	if err != nil {
 		return fmt.Errorf("raft log cache: %w", err)
 	}

@@ -39,6 +39,9 @@ type Options struct {
 	Listener net.Listener
 	Dial     func(ctx context.Context, addr string) (net.Conn, error)
 
+	// OpenStore replaces the file raft.db, for the simulation: what it gives is what a former life left. May be nil.
+	OpenStore func(path string) (Store, error)
+
 	// beforeAnswer is called on a heartbeat's receiver after Raft handled it and before the stamp (tests of L1 and K5).
 	beforeAnswer func(sender cluster.NodeID)
 }
@@ -67,6 +70,9 @@ func (o *Options) check() error {
 	}
 	if o.OnAnswer == nil {
 		o.OnAnswer = func() {}
+	}
+	if o.OpenStore == nil {
+		o.OpenStore = openBolt
 	}
 	if o.beforeAnswer == nil {
 		o.beforeAnswer = func(cluster.NodeID) {}

@@ -23,7 +23,7 @@ func TestCommitIsSpread(t *testing.T) {
 		return err
 	})
 	var entry raft.Log
-	eventually(t, "an entry after the command", func() bool { return by.bolt.GetLog(at+1, &entry) == nil })
+	eventually(t, "an entry after the command", func() bool { return by.store.GetLog(at+1, &entry) == nil })
 	if entry.Type != raft.LogBarrier {
 		t.Errorf("want a barrier after the command, have %v", entry.Type)
 	}

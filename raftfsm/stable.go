@@ -2,13 +2,11 @@ package raftfsm
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
 // keyTerm is where raft v1.8.0 keeps its term (raft.go, keyCurrentTerm).
@@ -32,7 +30,7 @@ type stableStore struct {
 // newStableStore reads the persisted term.
 func newStableStore(store raft.StableStore, a *answers) (*stableStore, error) {
 	term, err := store.GetUint64(keyTerm)
-	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+	if err != nil {
 		return nil, fmt.Errorf("raft store: persisted term: %w", err)
 	}
 	s := &stableStore{StableStore: store, answers: a}
