@@ -22,6 +22,7 @@ import (
 var (
 	seeds = flag.Int("seeds", 40, "how many schedules are played")
 	first = flag.Uint64("seed", 1, "the first schedule")
+	trace = flag.Bool("trace", false, "print what happened also in a schedule that passes")
 	logs  = flag.String("logs", "", "a directory for the agents' logs of failed schedules")
 )
 
@@ -54,9 +55,7 @@ func playSeed(t *testing.T, seed uint64) {
 	}
 	opt.Strict = seed%11 == 0
 	var log bytes.Buffer
-	if *logs != "" {
-		opt.Log = &log
-	}
+	opt.Log = logOf(&log)
 	defer func() { keepLog(t, seed, &log) }()
 	var bubble string
 	defer func() {
@@ -71,7 +70,7 @@ func playSeed(t *testing.T, seed uint64) {
 			t.Fatal(err)
 		}
 		play(t, w)
-		if t.Failed() {
+		if t.Failed() || *trace {
 			t.Logf("what happened:\n%s", w.Trace())
 		}
 	})
@@ -121,11 +120,12 @@ const settle = 60 * time.Second
 
 // openRaft gives the real Raft, with its store in a directory for each node.
 func openRaft(dirs string) func(sim.RaftOptions) (sim.Raft, error) {
+	var disks disks
 	return func(o sim.RaftOptions) (sim.Raft, error) {
 		return raftfsm.Open(context.Background(), raftfsm.Options{
 			Self: o.Self, UID: cluster.UID(o.Self), Scope: "sim", Listener: o.Listener, Advertise: o.Members[o.Self],
 			DataDir: filepath.Join(dirs, string(o.Self)), Members: o.Members, Heartbeat: o.Heartbeat, Clock: o.Clock, Log: o.Log,
-			Wake: o.Wake, OnAnswer: o.OnAnswer, Dial: o.Dial,
+			Wake: o.Wake, OnAnswer: o.OnAnswer, Dial: o.Dial, OpenStore: disks.store(o.Self),
 		})
 	}
 }
