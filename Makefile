@@ -52,6 +52,12 @@ race: ## the same under the race detector (needs a C compiler)
 sim: ## SEEDS=1000 simulated clusters under faults, from SEED=1 on; ARGS='-logs DIR' keeps the logs of those that fail
 	go test -count=1 -timeout 10h ./agent/sim -run '^TestSchedules$$' -args -seed $(SEED) -seeds $(SEEDS) $(ARGS)
 
+# The same machine code for all: the first run after a change of the code compiles for some seconds.
+.PHONY: replay
+replay: SEEDS = 1
+replay: ## one simulated schedule exactly, SEED=17: each run of it is the same; ARGS='-logs DIR -order 3', SEEDS=200 plays more
+	go run ./agent/sim/replay -seed $(SEED) -seeds $(SEEDS) $(ARGS)
+
 .PHONY: draws
 draws: ## the random tests of the rules and the state machine, 20 times the usual draws; ARGS='-rapid.seed=42' replays one
 	go test -count=1 -timeout 30m ./agent/decide ./raftfsm -run 'Property|SecondModel|mIsNoHigher' -args -rapid.checks=2000 $(ARGS)

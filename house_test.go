@@ -44,6 +44,7 @@ var theirs = map[string]*regexp.Regexp{
 	"go.etcd.io/bbolt":                 regexp.MustCompile(`^raftfsm/`),
 	"github.com/jackc/pgx":             regexp.MustCompile(`^(pgctl/|integration/|cmd/.*(demo|bench)[^/]*\.go$)`),
 	"github.com/gin-gonic/gin":         regexp.MustCompile(`^api/`),
+	"github.com/tetratelabs/wazero":    regexp.MustCompile(`^agent/sim/replay/`),
 }
 
 // impure are the packages by which the policy would reach the world: agent/decide has no I/O, no clock and no log.
@@ -229,6 +230,8 @@ func TestHouseSeesViolations(t *testing.T) {
 		{"pgx in demo", "cmd/pgquorum/demo_writer.go", imports("github.com/jackc/pgx/v5"), false},
 		{"gin in cmd", "cmd/pgquorum/run.go", imports("github.com/gin-gonic/gin"), true},
 		{"gin in api", "api/routes.go", imports("github.com/gin-gonic/gin"), false},
+		{"wazero in sim", "agent/sim/a.go", imports("github.com/tetratelabs/wazero"), true},
+		{"wazero in replay", "agent/sim/replay/a.go", imports("github.com/tetratelabs/wazero/sys"), false},
 		{"a sleeping test", "api/a_test.go", "package p\nimport \"time\"\nfunc f() { time.Sleep(1) }\n", true},
 		{"a sleeping harness", "integration/a.go", "package p\nimport \"time\"\nfunc f() { time.Sleep(1) }\n", true},
 		{"a skipped test", "api/a_test.go", "package p\nimport \"testing\"\nfunc TestA(t *testing.T) { t.Skip() }\n", true},

@@ -6,6 +6,6 @@
 // real thing may be: starts, stops and promotions take drawn times, standbys confirm late, links hold bytes back, clocks
 // run at rates of their own within rho, processes freeze and die between any two steps.
 //
-// A world lives inside one testing/synctest bubble. Goroutine order is not seeded: the same seed draws the same faults,
-// not the same interleaving.
+// A world lives inside one testing/synctest bubble. Goroutine order is not seeded there: the same seed draws the same
+// faults, not the same interleaving. Package replay runs this package's test on one thread, where a seed draws that too.
 package sim

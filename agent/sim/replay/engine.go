@@ -96,6 +96,9 @@ func (r run) verdict() string {
 // play runs one schedule. The agents' logs go to log as they come. The error says that it could not be run; that it
 // failed the run says.
 func (e *engine) play(ctx context.Context, s schedule, log io.Writer) (r run, err error) {
+	if err := ctx.Err(); err != nil {
+		return r, err
+	}
 	files, err := os.MkdirTemp("", "replay")
 	if err != nil {
 		return r, err
@@ -109,6 +112,7 @@ func (e *engine) play(ctx context.Context, s schedule, log io.Writer) (r run, er
 		WithStderr(io.MultiWriter(sum, last, log)).
 		WithFSConfig(wazero.NewFSConfig().WithDirMount(files, "/tmp")). // Raft's snapshots
 		WithEnv("GOTRACEBACK", "all").
+		WithEnv("GOGC", "400"). // a run has little that lives long
 		WithArgs("sim.test", "-test.run=^TestSchedules$", "-test.v", "-test.timeout=0", "-trace",
 			"-seeds=1", "-seed="+strconv.FormatUint(s.seed, 10))
 	instance, err := e.runtime.InstantiateModule(ctx, e.module, conf)
