@@ -11,6 +11,11 @@ BENCH    ?= all
 ARGS     ?=
 SEED     ?= 1
 SEEDS    ?= 1000
+PG       ?=
+VERSIONS ?= 13 14 15 16 17 18
+
+# PG=17 takes PostgreSQL 17, fetched if it is not installed; without it, the machine's newest.
+WITH_PG = $(if $(PG),pg="$$(scripts/pg.sh $(PG))" && export PGQUORUM_PG="$$pg" &&)
 
 INTEGRATION := PGQUORUM_BIN=$(CURDIR)/$(BIN) go test -tags integration -count=1 ./integration
 
@@ -71,8 +76,20 @@ needs: ## say what this machine lacks for the integration tests, and fail if any
 	@go test -tags integration -count=1 -run '^$$' ./integration
 
 .PHONY: integration
-integration: build ## real clusters and faults (root); N=5 repeats, SCENARIO=Switchover chooses, PGQUORUM_FULL=1 long pauses
-	PGQUORUM_RUNS=$(N) $(INTEGRATION) -v -timeout $$((20 * $(N) + 20))m -run '$(SCENARIO)'
+integration: build ## real clusters and faults (root); N=5 repeats, SCENARIO=Switchover chooses, PG=17 the version, PGQUORUM_FULL=1 long pauses
+	$(WITH_PG) PGQUORUM_RUNS=$(N) $(INTEGRATION) -v -timeout $$((20 * $(N) + 20))m -run '$(SCENARIO)'
+
+# What each version can and cannot show stands at the head and the end of its part, and in docs/versions.md.
+.PHONY: versions
+versions: SCENARIO = Version|Switchover|PostmasterKilled|HostCrash|TestStandby|PrimaryCut|AllHostsCrash|KilledDuringRewind|ForeignDirectory
+versions: ## pgctl's tests and chosen scenarios on each major version in turn (root; an hour); VERSIONS='13 17' chooses
+	@for pg in $(VERSIONS); do $(MAKE) --no-print-directory version PG=$$pg SCENARIO='$(SCENARIO)' || failed="$${failed:-} $$pg"; done; \
+		test -z "$${failed:-}" || { echo "failed with PostgreSQL$$failed"; exit 1; }
+
+.PHONY: version
+version:
+	$(WITH_PG) go test -count=1 -timeout 15m ./pgctl
+	@$(MAKE) --no-print-directory integration PG=$(PG) SCENARIO='$(SCENARIO)'
 
 # Of the scenarios' outages, SCENARIO chooses. ARGS go to the test binary, such as ARGS='-seconds 5 -rounds 1 -handovers 1'.
 .PHONY: bench

@@ -13,7 +13,10 @@ import (
 )
 
 // programs are what the agent calls; a bin_dir holds all of them.
-var programs = []string{"initdb", "postgres", "pg_ctl", "pg_basebackup", "pg_controldata", "pg_rewind", "pg_waldump"}
+var programs = []string{"initdb", "postgres", "pg_ctl", "pg_basebackup", "pg_controldata", "pg_waldump"}
+
+// rewindProgram is one more, with use_pg_rewind.
+const rewindProgram = "pg_rewind"
 
 // packagedBinDirs are where Debian's and the PGDG's RPM packages put PostgreSQL's programs.
 var packagedBinDirs = []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin"}
@@ -26,14 +29,14 @@ func (c *Config) findBinDir(found *findings) {
 	const key = "postgresql.bin_dir"
 	at := c.places.of(key)
 	if dir := c.PostgreSQL.BinDir; dir != "" {
-		if missing := missingPrograms(dir); len(missing) > 0 {
+		if missing := c.missingPrograms(dir); len(missing) > 0 {
 			found.refuse(at, key, "%s lacks %s", dir, strings.Join(missing, ", "))
 		}
 		return
 	}
 	candidates := candidateBinDirs()
 	for _, dir := range candidates {
-		if len(missingPrograms(dir)) == 0 {
+		if len(c.missingPrograms(dir)) == 0 {
 			c.PostgreSQL.BinDir = dir
 			return
 		}
@@ -44,7 +47,7 @@ func (c *Config) findBinDir(found *findings) {
 	}
 	seen := make([]string, 0, len(candidates))
 	for _, dir := range candidates {
-		seen = append(seen, fmt.Sprintf("%s lacks %s", dir, strings.Join(missingPrograms(dir), ", ")))
+		seen = append(seen, fmt.Sprintf("%s lacks %s", dir, strings.Join(c.missingPrograms(dir), ", ")))
 	}
 	found.refuse(at, key, "no directory holds all of PostgreSQL's programs: %s", strings.Join(seen, "; "))
 }
@@ -112,9 +115,14 @@ func newestFirst(dirs []string) {
 	})
 }
 
-func missingPrograms(dir string) []string {
+// missingPrograms gives those that dir lacks.
+func (c *Config) missingPrograms(dir string) []string {
+	want := programs
+	if c.PostgreSQL.UsePgRewind {
+		want = append(slices.Clone(programs), rewindProgram)
+	}
 	var missing []string
-	for _, p := range programs {
+	for _, p := range want {
 		info, err := os.Stat(filepath.Join(dir, p))
 		if err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
 			missing = append(missing, p)

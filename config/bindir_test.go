@@ -50,7 +50,20 @@ func TestGivenBinDirLacksAProgram(t *testing.T) {
 	t.Parallel()
 	half := binDir(t, "pg_rewind", "pg_waldump")
 	_, _, err := Load(write(t, strings.Replace(healthy, "BIN", half, 1)), nil)
-	if err == nil || !strings.Contains(err.Error(), ":12:3: postgresql.bin_dir: "+half+" lacks pg_rewind, pg_waldump") {
+	if err == nil || !strings.Contains(err.Error(), ":12:3: postgresql.bin_dir: "+half+" lacks pg_waldump, pg_rewind") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestRewindProgramOnlyWithRewind(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		rewind  string
+		refused bool
+	}{{"true", true}, {"false", false}} {
+		text := strings.Replace(healthy, "BIN\n", binDir(t, "pg_rewind")+"\n  use_pg_rewind: "+tt.rewind+"\n", 1)
+		if _, _, err := Load(write(t, text), nil); (err != nil) != tt.refused {
+			t.Errorf("use_pg_rewind %s without pg_rewind: error %v, want one: %v", tt.rewind, err, tt.refused)
+		}
 	}
 }

@@ -90,7 +90,7 @@ func TestMistakesOfContent(t *testing.T) {
 		{"allowlist, which this version does not heed", []string{"restapi:\n", "restapi:\n  allowlist: [10.0.0.0/8]\n"},
 			[]string{"node.yml:8:3: restapi.allowlist: is not in this version: use restapi.authentication, and a packet filter for the port"}},
 		{"programs that are not there", []string{"bin_dir: BIN", "bin_dir: /nowhere"},
-			[]string{"node.yml:12:3: postgresql.bin_dir: /nowhere lacks initdb, postgres, pg_ctl, pg_basebackup, pg_controldata, pg_rewind, pg_waldump"}},
+			[]string{"node.yml:12:3: postgresql.bin_dir: /nowhere lacks initdb, postgres, pg_ctl, pg_basebackup, pg_controldata, pg_waldump, pg_rewind"}},
 		{"some passwords", []string{", password: s3", ""},
 			[]string{"node.yml:13:3: postgresql.authentication: want a password for every user (scram-sha-256) or for none; superuser and replication has one, rewind has none"}},
 		{"scram without passwords", []string{", password: s1", "", ", password: s2", "", ", password: s3", "", pg, "postgresql:\n  pg_hba: [host all all 10.0.0.0/8 scram-sha-256]\n"},

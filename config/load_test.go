@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ postgresql:
 func binDir(t *testing.T, without ...string) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, p := range programs {
+	for _, p := range append(slices.Clone(programs), rewindProgram) {
 		path := filepath.Join(dir, p)
 		if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
 			t.Fatal(err)

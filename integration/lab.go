@@ -25,6 +25,10 @@ type Lab struct {
 	seq        atomic.Int64
 }
 
+// postgresVar names a variable: the directory of the PostgreSQL under test, as scripts/pg.sh prints it; without it the
+// machine's own.
+const postgresVar = "PGQUORUM_PG"
+
 // commandTimeout bounds every short helper program.
 const commandTimeout = 20 * time.Second
 
@@ -50,7 +54,9 @@ func (l *Lab) look() (missing []string) {
 			missing = append(missing, fmt.Sprintf("%s (package %s, see scripts/deps.sh)", tool[0], tool[1]))
 		}
 	}
-	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres"); len(found) > 0 {
+	if dir := os.Getenv(postgresVar); dir != "" {
+		l.PostgresIn = dir
+	} else if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres"); len(found) > 0 {
 		l.PostgresIn = filepath.Dir(found[len(found)-1])
 	} else if initdb, err := exec.LookPath("postgres"); err == nil {
 		l.PostgresIn = filepath.Dir(initdb)

@@ -38,7 +38,14 @@ func run(m *testing.M) int {
 	if os.Getenv(leaveBehind) != "" {
 		return leave()
 	}
+	version, err := lab.Version()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Print(version)
 	code := m.Run()
+	fmt.Print(version.Short())
 	if err := Sweep(os.Getpid()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

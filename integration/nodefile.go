@@ -25,6 +25,7 @@ type NodeFile struct {
 	BinDir    string
 	Heartbeat time.Duration
 	Members   []*Host
+	Rewind    bool   // use_pg_rewind
 	Extra     string // YAML appended at top level
 
 	Parameters map[string]string
@@ -68,17 +69,17 @@ postgresql:
 %[13]s  pg_hba:
     - host app app %[11]s trust
     - host all postgres %[11]s scram-sha-256
-  use_pg_rewind: true
+  use_pg_rewind: %[14]t
 log: {level: debug, format: text}
 %[12]s`, f.Name, f.Addr, f.RaftDir, strings.Join(members, ", "), f.Heartbeat, f.DataDir, f.BinDir,
-		apiUser, apiPassword, password, subnet, f.Extra, parameters.String())
+		apiUser, apiPassword, password, subnet, f.Extra, parameters.String(), f.Rewind)
 }
 
 // nodeFile is the host's file with everything as it should be.
 func (c *Cluster) nodeFile(h *Host) NodeFile {
 	return NodeFile{
 		Name: h.Name, Addr: h.Addr, DataDir: h.Data(), RaftDir: h.Raft(), BinDir: c.lab.PostgresIn,
-		Heartbeat: c.opt.Heartbeat, Members: c.Hosts[:c.opt.Nodes], Parameters: c.opt.Parameters,
+		Rewind: c.lab.hasRewind(), Heartbeat: c.opt.Heartbeat, Members: c.Hosts[:c.opt.Nodes], Parameters: c.opt.Parameters,
 	}
 }
 

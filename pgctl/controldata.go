@@ -43,13 +43,7 @@ const controlTimeout = 5 * time.Second
 
 // ControlData runs pg_controldata (LC_ALL=C, so that its words are known) on PGDATA.
 func (p *Postgres) ControlData(ctx context.Context) (*ControlData, error) {
-	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
-	defer cancel()
-	out, err := p.run(ctx, "pg_controldata", "-D", p.opt.DataDir)
-	if err != nil {
-		return nil, err
-	}
-	return parseControlData(out)
+	return p.controlOf(ctx, p.opt.DataDir)
 }
 
 // controlKey says which content of pg_control a cached answer belongs to.

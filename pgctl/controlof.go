@@ -2,8 +2,13 @@ package pgctl
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 )
+
+// errControlChecksum is returned for a pg_control that must not be believed.
+var errControlChecksum = errors.New("pg_control's checksum does not match: it is broken, or pg_controldata is of another version")
 
 // standbySettings are the settings in the control file that a standby's must not be lower than, by their label there.
 // Source: CheckRequiredParameterValues, src/backend/access/transam/xlogrecovery.c, PostgreSQL 15.
@@ -15,15 +20,22 @@ var standbySettings = map[string]string{
 	"max_locks_per_xact setting":   "max_locks_per_transaction",
 }
 
-// controlOf is ControlData of another directory than PGDATA, such as one that is still being made beside it.
+// controlOf is ControlData of any directory, such as one that is still being made beside PGDATA. A file whose checksum
+// does not match is refused: it is broken, or of a version with another layout than the program's, and its numbers are not
+// what they seem. pg_controldata only warns of that (version.go), and ends well.
 func (p *Postgres) controlOf(ctx context.Context, dir string) (*ControlData, error) {
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
-	out, err := p.run(ctx, "pg_controldata", "-D", dir)
+	var out, warned strings.Builder
+	err := p.runCommand(ctx, command{program: "pg_controldata", args: []string{"-D", dir}, stdout: &out,
+		line: func(line string) { warned.WriteString(line) }})
 	if err != nil {
 		return nil, err
 	}
-	c, err := parseControlData(out)
+	if mistrusted(out.String()) || mistrusted(warned.String()) {
+		return nil, fmt.Errorf("%s: %w", dir, errControlChecksum)
+	}
+	c, err := parseControlData(out.String())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}

@@ -40,7 +40,7 @@ var errNotProven = errors.New("cut not proven")
 // that has read it bears its name by then and is ended, and one that is forked later cannot log in. It takes no look at
 // the startup process, which may go on asking for receivers until it has read the change.
 //
-// Without a password the proof is this, in PostgreSQL 14 and later. Only the startup process asks for receivers, with the primary_conninfo that it
+// Without a password the proof is this, where the server can give it (version.go). Only the startup process asks for receivers, with the primary_conninfo that it
 // last read, and it reads anew in HandleStartupProcInterrupts. SHOW in a session proves nothing about it. So:
 //
 //  1. SIGHUP goes to the startup process directly, and is seen as delivered (no longer pending in /proc).
@@ -127,6 +127,9 @@ func (p *Postgres) endReceiver(ctx context.Context, run postmaster) error {
 	}
 	if p.lateReceiverLockedOut() {
 		return settleReceivers(ctx, run)
+	}
+	if major, err := dataMajor(p.opt.DataDir); err != nil || !confirmsPause(major) {
+		return errors.Join(err, fmt.Errorf("pause of replay: the server cannot confirm it: %w", errNotProven))
 	}
 	if err := rereadConfig(ctx, startup); err != nil {
 		return err

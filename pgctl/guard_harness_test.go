@@ -26,7 +26,6 @@ import (
 )
 
 const (
-	testBinDir  = "/usr/lib/postgresql/15/bin"
 	testRoleEnv = "PGQUORUM_TEST_GUARD" // set: this binary is to be a guard or an agent, by its first argument
 	testPort    = 5432
 )
@@ -158,7 +157,7 @@ func asPostgres(t testing.TB, argv ...string) {
 // makeTemplate runs initdb once for all tests.
 func makeTemplate(t testing.TB) string {
 	dir := filepath.Join(publicDir(t), "template")
-	asPostgres(t, testBinDir+"/initdb", "-D", dir, "-U", "postgres", "-A", "trust", "-N", "--wal-segsize=1", "--no-instructions")
+	asPostgres(t, testBinDir+"/initdb", "-D", dir, "-U", "postgres", "-A", "trust", "-N", "--wal-segsize=1")
 	conf, err := os.OpenFile(filepath.Join(dir, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -66,7 +66,11 @@ func (p *Postgres) InitDB(ctx context.Context, m cluster.Member) (systemID strin
 
 // runInitDB runs initdb into dir.
 func (p *Postgres) runInitDB(ctx context.Context, dir string) error {
-	args, err := initdbArgs(p.opt.InitDB)
+	major, err := programMajor(ctx, filepath.Join(p.opt.BinDir, "initdb"))
+	if err != nil {
+		return err
+	}
+	args, err := initdbArgs(p.opt.InitDB, checksumsByDefault(major))
 	if err != nil {
 		return err
 	}
@@ -88,8 +92,9 @@ func (p *Postgres) runInitDB(ctx context.Context, dir string) error {
 }
 
 // initdbArgs turns bootstrap.initdb into arguments. An option may stand with or without its dashes, and with its value
-// after '=', ':' or a space, as patroni.yml writes them. Options that say what pgquorum itself must know are refused.
-func initdbArgs(options []string) ([]string, error) {
+// after '=', ':' or a space, as patroni.yml writes them. Options that say what pgquorum itself must know are refused. checksums:
+// initdb makes data checksums unless it is told not to.
+func initdbArgs(options []string, checksums bool) ([]string, error) {
 	ours := []string{"pgdata", "D", "username", "U", "pwfile", "pwprompt", "W", "auth", "A", "auth-local", "auth-host"}
 	args, names := []string{}, []string{}
 	for _, o := range options {
@@ -101,8 +106,8 @@ func initdbArgs(options []string) ([]string, error) {
 			return nil, fmt.Errorf("bootstrap.initdb: %q is set by pgquorum itself; remove it", name)
 		}
 		names = append(names, name)
-		if name == "no-data-checksums" { // initdb knows it from version 18 on only; before, it is the default
-			continue
+		if name == "no-data-checksums" && !checksums {
+			continue // the default of an initdb that does not know the option
 		}
 		dash, eq := "--", "="
 		if len(name) == 1 {

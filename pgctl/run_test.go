@@ -104,10 +104,14 @@ func TestInitDBArgs(t *testing.T) {
 		{"ours", []string{"-W"}, nil},
 		{"nothing", []string{"--"}, nil},
 	} {
-		got, err := initdbArgs(c.options)
+		got, err := initdbArgs(c.options, false)
 		if (err != nil) != (c.want == nil) || !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v: %q, %v, want %q", c.name, c.options, got, err, c.want)
 		}
+	}
+	want := append([]string{"--no-data-checksums"}, base[1:]...)
+	if got, err := initdbArgs([]string{"no-data-checksums"}, true); err != nil || !slices.Equal(got, want) {
+		t.Errorf("no checksums where they are the default: %q, %v, want %q", got, err, want)
 	}
 }
 

@@ -165,7 +165,7 @@ var ErrRestarted = errors.New("postgres was restarted meanwhile")
 // checkpoint requests a checkpoint and waits for its end. It may take longer than a statement may otherwise: only ctx
 // bounds it.
 func checkpoint(ctx context.Context, conn *pgx.Conn) error {
-	for _, sql := range []string{"SET statement_timeout = 0", "CHECKPOINT"} {
+	for _, sql := range []string{noTimeouts, "CHECKPOINT"} {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("%s: %w", sql, err)
 		}

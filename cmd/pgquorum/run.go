@@ -58,6 +58,9 @@ func runAgent(ctx context.Context, path string, env environment) error {
 	if os.Geteuid() == 0 {
 		return errors.New("run: started as root, which PostgreSQL refuses: run it as the user that owns postgresql.data_dir, such as postgres")
 	}
+	if err := checkVersion(ctx, c, log); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(c.Raft.DataDir, 0o700); err != nil {
 		return fmt.Errorf("raft.data_dir: %w", err)
 	}
@@ -84,6 +87,19 @@ func runAgent(ctx context.Context, path string, env environment) error {
 		return err
 	}
 	return serve(ctx, c, uid, guard, postgres, listener, log)
+}
+
+// checkVersion refuses a PostgreSQL that pgquorum does not work with, before anything is touched.
+func checkVersion(ctx context.Context, c *config.Config, log *slog.Logger) error {
+	major, warnings, err := pgctl.CheckVersion(ctx, c.PostgreSQL.BinDir, c.PostgreSQL.DataDir)
+	if err != nil {
+		return fmt.Errorf("postgresql.bin_dir: %w", err)
+	}
+	for _, w := range warnings {
+		log.WarnContext(ctx, "program of another version", "reason", w)
+	}
+	log.InfoContext(ctx, "postgresql found", "major", major, "bin_dir", c.PostgreSQL.BinDir)
+	return nil
 }
 
 // openPostgres gives the local Postgres of a node's file.

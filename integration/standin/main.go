@@ -1,0 +1,46 @@
+// Command standin stands in, in tests alone, for programs of PostgreSQL that the packages of other major versions than the
+// machine's own lack. It does what the program of the name does by which it was called, as far as pgquorum calls it:
+//
+//	pg_controldata   control.go
+//	pg_waldump       waldump.go
+//	pg_basebackup    basebackup.go
+//	pg_receivewal    receivewal.go
+//
+// scripts/pg.sh puts it there. An installation has the real programs; that these agree with them is tested where the
+// real ones are (standin_test.go). There is none for pg_rewind: what it does cannot be shown by a stand-in.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	name := filepath.Base(os.Args[0])
+	err := runAs(ctx, name, os.Args[1:])
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: error: %v\n", name, err)
+		os.Exit(1)
+	}
+}
+
+// runAs is the program of that name.
+func runAs(ctx context.Context, name string, args []string) error {
+	switch name {
+	case "pg_controldata":
+		return controlData(args, os.Stdout)
+	case "pg_waldump":
+		return walDump(args, os.Stdout)
+	case "pg_basebackup":
+		return baseBackup(ctx, args, os.Stderr)
+	case "pg_receivewal":
+		return receiveWAL(ctx, args)
+	}
+	return fmt.Errorf("%q: want pg_controldata, pg_waldump, pg_basebackup or pg_receivewal", name)
+}
