@@ -41,3 +41,13 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
+
+// testMajor is its major version.
+func testMajor(t *testing.T) int {
+	t.Helper()
+	major, err := programMajor(t.Context(), filepath.Join(testBinDir, "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return major
+}

@@ -33,7 +33,7 @@ const versionTimeout = 5 * time.Second
 // CheckVersion looks at the programs in binDir and the data in dataDir, which may be absent or empty, and gives the
 // programs' major version. ErrVersion: postgres is older than OldestMajor or newer than NewestMajor, or of another major
 // version than the data, whose server could not start. Each warning names a program of another major version than
-// postgres: pg_waldump and pg_rewind refuse such data, and without pg_waldump a node gives no promise (V3).
+// postgres, or one that does not say: pg_waldump and pg_rewind refuse such data, and without pg_waldump a node gives no promise (V3).
 func CheckVersion(ctx context.Context, binDir, dataDir string) (major int, warnings []string, err error) {
 	major, err = programMajor(ctx, filepath.Join(binDir, "postgres"))
 	if err != nil {
@@ -54,7 +54,7 @@ func CheckVersion(ctx context.Context, binDir, dataDir string) (major int, warni
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // what must be there is looked at when the node's file is read
 		case err != nil:
-			return 0, nil, err
+			warnings = append(warnings, err.Error())
 		case other != major:
 			warnings = append(warnings, fmt.Sprintf("%s is of PostgreSQL %d, postgres of %d", filepath.Join(binDir, name), other, major))
 		}

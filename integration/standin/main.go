@@ -14,8 +14,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -23,8 +26,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	name := filepath.Base(os.Args[0])
-	err := runAs(ctx, name, os.Args[1:])
-	if err != nil {
+	if err := runAs(ctx, name, os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: error: %v\n", name, err)
 		os.Exit(1)
 	}
@@ -32,6 +34,9 @@ func main() {
 
 // runAs is the program of that name.
 func runAs(ctx context.Context, name string, args []string) error {
+	if slices.Equal(args, []string{"--version"}) {
+		return printVersion(ctx, name)
+	}
 	switch name {
 	case "pg_controldata":
 		return controlData(args, os.Stdout)
@@ -43,4 +48,15 @@ func runAs(ctx context.Context, name string, args []string) error {
 		return receiveWAL(ctx, args)
 	}
 	return fmt.Errorf("%q: want pg_controldata, pg_waldump, pg_basebackup or pg_receivewal", name)
+}
+
+// printVersion gives the version of the postgres beside it, as the real program of that installation would.
+func printVersion(ctx context.Context, name string) error {
+	out, err := exec.CommandContext(ctx, filepath.Join(filepath.Dir(os.Args[0]), "postgres"), "--version").Output()
+	if err != nil {
+		return err
+	}
+	_, version, _ := strings.Cut(string(out), "(PostgreSQL) ")
+	_, err = fmt.Printf("%s (PostgreSQL) %s", name, version)
+	return err
 }

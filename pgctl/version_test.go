@@ -1,0 +1,151 @@
+package pgctl
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestParseVersion(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		text string
+		want int // 0: an error
+	}{
+		{"postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", 15},
+		{"pg_waldump (PostgreSQL) 18.4\n", 18},
+		{"initdb (PostgreSQL) 19beta1\n", 19},
+		{"postgres (PostgreSQL) 9.6.24\n", 9},
+		{"postgres 17.1\n", 0},
+		{"postgres (PostgreSQL) devel\n", 0},
+		{"", 0},
+	} {
+		if got, err := parseVersion(c.text); got != c.want || (err != nil) != (c.want == 0) {
+			t.Errorf("%q: %d, %v, want %d", c.text, got, err, c.want)
+		}
+	}
+}
+
+// programs makes a bin_dir whose programs only tell their version; "": there is none of that name.
+func programs(t *testing.T, versions map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, version := range versions {
+		script := fmt.Sprintf("#!/bin/sh\necho '%s (PostgreSQL) %s'\n", name, version)
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755))
+	}
+	return dir
+}
+
+// A PostgreSQL outside the range, and data of another version, are refused; a program of another version is named.
+func TestCheckVersion(t *testing.T) {
+	t.Parallel()
+	whole := func(v string) map[string]string {
+		return map[string]string{"postgres": v, "pg_controldata": v, "pg_waldump": v, "pg_rewind": v}
+	}
+	other := whole("17.10")
+	other["pg_waldump"] = "15.18"
+	for _, c := range []struct {
+		name     string
+		versions map[string]string
+		data     string // of PG_VERSION; "": no data
+		want     int    // 0: refused
+		warns    string
+	}{
+		{"oldest", whole("13.23"), "", 13, ""},
+		{"newest, with data", whole("18.4"), "18\n", 18, ""},
+		{"too old", whole("12.22"), "", 0, ""},
+		{"far too old", whole("9.6.24"), "9.6\n", 0, ""},
+		{"too new", whole("19beta1"), "", 0, ""},
+		{"other data", whole("17.10"), "16\n", 0, ""},
+		{"another's pg_waldump", other, "17\n", 17, "pg_waldump is of PostgreSQL 15, postgres of 17"},
+		{"no pg_rewind", map[string]string{"postgres": "14.1", "pg_controldata": "14.1", "pg_waldump": "14.1"}, "", 14, ""},
+	} {
+		bin, data := programs(t, c.versions), t.TempDir()
+		if c.data != "" {
+			must(t, os.WriteFile(filepath.Join(data, pgVersionFile), []byte(c.data), 0o600))
+		}
+		got, warnings, err := CheckVersion(t.Context(), bin, data)
+		switch {
+		case got != c.want || errors.Is(err, ErrVersion) != (c.want == 0) || (err != nil) != (c.want == 0):
+			t.Errorf("%s: %d, %v, want %d", c.name, got, err, c.want)
+		case c.want == 0 && !strings.Contains(err.Error(), "want"):
+			t.Errorf("%s: error %v, want what was wanted in it", c.name, err)
+		case (c.warns == "") != (len(warnings) == 0) || !strings.Contains(strings.Join(warnings, "\n"), c.warns):
+			t.Errorf("%s: warnings %q, want %q", c.name, warnings, c.warns)
+		}
+	}
+	if _, _, err := CheckVersion(t.Context(), t.TempDir(), t.TempDir()); err == nil || errors.Is(err, ErrVersion) {
+		t.Errorf("no programs: error %v, want another than ErrVersion", err)
+	}
+}
+
+// Each parameter that pgquorum writes exists in the PostgreSQL under test: one that does not would keep it from starting.
+func TestParametersExist(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command(filepath.Join(testBinDir, "postgres"), "--describe-config").Output()
+	must(t, err)
+	known := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		name, _, _ := strings.Cut(line, "\t")
+		known[name] = true
+	}
+	p := &Postgres{}
+	written := slices.Concat(slices.Collect(maps.Keys(p.ours())), slices.Collect(maps.Keys(defaults)),
+		slices.Collect(maps.Values(standbySettings)), []string{"primary_conninfo", "primary_slot_name", "restore_command", "wal_init_zero"})
+	for _, name := range written {
+		// hot_standby and the like are told; those of the command line's group "file locations" are not.
+		if !known[name] && name != "hba_file" {
+			t.Errorf("%s is no parameter of PostgreSQL %d", name, testMajor(t))
+		}
+	}
+	if len(known) < 100 {
+		t.Errorf("postgres described %d parameters, want all", len(known))
+	}
+}
+
+// A control file that pg_controldata itself mistrusts is refused, wherever its version says so.
+func TestControlFileMistrusted(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, script string }{
+		{"to standard output, as up to 16", "echo 'WARNING: Calculated CRC checksum does not match value stored in file.'; cat "},
+		{"to standard error, as newer ones", "echo 'pg_controldata: warning: calculated CRC checksum does not match value stored in control file' >&2; cat "},
+		{"trusted", "cat "},
+	} {
+		bin := t.TempDir()
+		answer := filepath.Join(bin, "answer")
+		must(t, os.WriteFile(answer, []byte(controlAnswer), 0o600))
+		must(t, os.WriteFile(filepath.Join(bin, "pg_controldata"), []byte("#!/bin/sh\n"+c.script+answer+"\n"), 0o755))
+		p := &Postgres{opt: Options{BinDir: bin, DataDir: bin}}
+		_, err := p.ControlData(t.Context())
+		if errors.Is(err, errControlChecksum) != (c.name != "trusted") || (err != nil) != (c.name != "trusted") {
+			t.Errorf("%s: error %v", c.name, err)
+		}
+	}
+}
+
+// controlAnswer is what pg_controldata says of a cluster, in the lines that are read.
+const controlAnswer = `Database system identifier:           7710637706834426971
+Database cluster state:               shut down
+Latest checkpoint location:           0/17218A0
+Latest checkpoint's REDO location:    0/17218A0
+Latest checkpoint's TimeLineID:       1
+Minimum recovery ending location:     0/0
+Min recovery ending loc's timeline:   0
+pg_control version number:            1300
+wal_log_hints setting:                on
+max_connections setting:              100
+max_worker_processes setting:         8
+max_wal_senders setting:              10
+max_prepared_xacts setting:           0
+max_locks_per_xact setting:           64
+WAL block size:                       8192
+Bytes per WAL segment:                16777216
+Data page checksum version:           1
+`
