@@ -13,6 +13,7 @@ import (
 // sourceInfo is what a clone must know of its source beforehand.
 type sourceInfo struct {
 	systemID    string
+	version     string   // server_version
 	tablespaces []string // their directories; those inside PGDATA left out
 	bytes       int64    // size of all; 0: the user may not ask
 	elsewhere   bool     // some of it goes to tablespaces' own directories
@@ -34,7 +35,7 @@ func (p *Postgres) askSource(ctx context.Context, s Source) (sourceInfo, error) 
 		return sourceInfo{}, err
 	}
 	defer closeConn(ctx, conn)
-	var info sourceInfo
+	info := sourceInfo{version: conn.PgConn().ParameterStatus("server_version")}
 	info.tablespaces, info.bytes, err = readTablespaces(ctx, conn)
 	if err != nil {
 		return sourceInfo{}, fmt.Errorf("tablespaces of %s: %w", s.Node, err)

@@ -152,6 +152,9 @@ func (p *Postgres) copySource(ctx context.Context, s Source, dir string, progres
 	if want := p.expectedSystemID(); want != "" && info.systemID != want {
 		return "", fmt.Errorf("%s has system identifier %s, the cluster's is %s: %w", s.Node, info.systemID, want, ErrOtherCluster)
 	}
+	if err := p.runsDataOf(ctx, info.version); err != nil {
+		return "", fmt.Errorf("%s: %w", s.Node, err)
+	}
 	clone, mapping, err := newClone(dir, info.tablespaces)
 	if err != nil {
 		return "", err

@@ -50,7 +50,9 @@ func TestRemovedWAL(t *testing.T) {
 	must(t, primary.EnsureSlots(within(t), nil))
 	gone := primary.lsn("SELECT pg_current_wal_insert_lsn()::text")
 	eventually(t, waitShort, "the primary removes old wal", func() bool {
-		primary.sql("SELECT pg_logical_emit_message(false, '', 'x'), pg_switch_wal()")
+		for range 16 { // wal_keep_size keeps 128 MB
+			primary.sql("SELECT pg_logical_emit_message(false, '', 'x'), pg_switch_wal()")
+		}
 		must(t, primary.Checkpoint(within(t)))
 		return refusal() != ""
 	})

@@ -86,15 +86,37 @@ func programMajor(ctx context.Context, path string) (int, error) {
 // "initdb (PostgreSQL) 18beta1".
 func parseVersion(text string) (int, error) {
 	_, rest, ok := strings.Cut(text, "(PostgreSQL) ")
-	digits := rest
-	if i := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
-		digits = rest[:i]
-	}
-	major, err := strconv.Atoi(digits)
+	major, err := leadingNumber(rest)
 	if !ok || err != nil {
 		return 0, fmt.Errorf("%q: want (PostgreSQL) and a number", strings.TrimSpace(text))
 	}
 	return major, nil
+}
+
+// leadingNumber is the number with which text begins: the major version in "18beta1" or "17.10".
+func leadingNumber(text string) (int, error) {
+	end := strings.IndexFunc(text, func(r rune) bool { return r < '0' || r > '9' })
+	if end < 0 {
+		end = len(text)
+	}
+	return strconv.Atoi(text[:end])
+}
+
+// runsDataOf refuses a source whose data this node's server could not start: of another major version (ErrVersion).
+// pg_basebackup of a newer one would copy it all the same.
+func (p *Postgres) runsDataOf(ctx context.Context, serverVersion string) error {
+	source, err := leadingNumber(serverVersion)
+	if err != nil {
+		return fmt.Errorf("version of the source: want a number, have %q", serverVersion)
+	}
+	own, err := programMajor(ctx, filepath.Join(p.opt.BinDir, "postgres"))
+	if err != nil {
+		return err
+	}
+	if source != own {
+		return fmt.Errorf("source is PostgreSQL %d, %s is %d: %w", source, p.opt.BinDir, own, ErrVersion)
+	}
+	return nil
 }
 
 // dataMajor is the major version of the data in dir; fs.ErrNotExist when there is none.

@@ -35,7 +35,7 @@ func TestParseVersion(t *testing.T) {
 // programs makes a bin_dir whose programs only tell their version; "": there is none of that name.
 func programs(t *testing.T, versions map[string]string) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := tempDir(t) // the user postgres must reach it
 	for name, version := range versions {
 		script := fmt.Sprintf("#!/bin/sh\necho '%s (PostgreSQL) %s'\n", name, version)
 		must(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755))
@@ -127,6 +127,22 @@ func TestControlFileMistrusted(t *testing.T) {
 		if errors.Is(err, errControlChecksum) != (c.name != "trusted") || (err != nil) != (c.name != "trusted") {
 			t.Errorf("%s: error %v", c.name, err)
 		}
+	}
+}
+
+// A source of another major version is not copied: the copy could not start here.
+func TestCloneOfAnotherVersion(t *testing.T) {
+	if !onRealPostgres(t) {
+		return
+	}
+	primary := newPrimary(t, nil)
+	bin := programs(t, map[string]string{"postgres": fmt.Sprint(testMajor(t)+1, ".0")})
+	n := emptyNode(t, "n2", func(o *Options) { o.BinDir = bin })
+	if err := n.BaseBackup(within(t), *primary.asSource(1), n.me, nil); !errors.Is(err, ErrVersion) || len(n.beside(cloneInfix+"*")) > 0 {
+		t.Errorf("error %v, want ErrVersion before anything is copied", err)
+	}
+	if n.exists("") {
+		t.Error("a data directory came to be")
 	}
 }
 

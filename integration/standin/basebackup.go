@@ -33,11 +33,11 @@ func baseBackup(ctx context.Context, args []string, progress io.Writer) error {
 	}
 	mapping := map[string]string{}
 	flags.Func("tablespace-mapping", "from=to, for each tablespace", func(v string) error {
-		from, to, ok := strings.Cut(v, "=")
-		if !ok || strings.Contains(to, "=") {
-			return errors.New("want two directories without = in their names")
+		parts := strings.Split(strings.ReplaceAll(v, `\=`, "\x00"), "=") // a directory's own = is escaped
+		if len(parts) != 2 {
+			return errors.New("want two directories")
 		}
-		mapping[from] = to
+		mapping[strings.ReplaceAll(parts[0], "\x00", "=")] = strings.ReplaceAll(parts[1], "\x00", "=")
 		return nil
 	})
 	if err := flags.Parse(args); err != nil {
