@@ -143,8 +143,8 @@ func confirmsPause(major int) bool { return major >= 14 }
 // not know. Source: release notes of PostgreSQL 18.
 func checksumsByDefault(major int) bool { return major >= 18 }
 
-// mistrusted finds pg_controldata's warning that the file's checksum does not match. It goes to standard output up to 16,
-// to standard error in newer ones, with a small or a capital letter.
+// mistrusted finds pg_controldata's warning that the file's checksum does not match. In 15 it goes to standard output and
+// begins with a capital letter, in 18 it goes to standard error and does not; which one a version in between has is not asked.
 // Source: main, src/bin/pg_controldata/pg_controldata.c, PostgreSQL 15 and 18.
 func mistrusted(text string) bool {
 	return strings.Contains(text, "alculated CRC checksum does not match")

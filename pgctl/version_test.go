@@ -114,8 +114,8 @@ func TestParametersExist(t *testing.T) {
 func TestControlFileMistrusted(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, script string }{
-		{"to standard output, as up to 16", "echo 'WARNING: Calculated CRC checksum does not match value stored in file.'; cat "},
-		{"to standard error, as newer ones", "echo 'pg_controldata: warning: calculated CRC checksum does not match value stored in control file' >&2; cat "},
+		{"to standard output, as in 15", "echo 'WARNING: Calculated CRC checksum does not match value stored in file.'; cat "},
+		{"to standard error, as in 18", "echo 'pg_controldata: warning: calculated CRC checksum does not match value stored in control file' >&2; cat "},
 		{"trusted", "cat "},
 	} {
 		bin := t.TempDir()
