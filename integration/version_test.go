@@ -24,7 +24,7 @@ func TestVersion(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			bin := filepath.Join(t.TempDir(), "bin")
 			must(t, os.Mkdir(bin, 0o755))
-			must(t, os.WriteFile(filepath.Join(bin, "postgres"), []byte("#!/bin/sh\necho 'postgres (PostgreSQL) 17.10'\n"), 0o755))
+			must(t, commandInput("#!/bin/sh\necho 'postgres (PostgreSQL) 17.10'\n", "/bin/sh", "-c", `cat >"$0" && chmod 755 "$0"`, filepath.Join(bin, "postgres")))
 			if tt.notes != "" {
 				must(t, os.WriteFile(filepath.Join(filepath.Dir(bin), "PROGRAMS"), []byte(tt.notes), 0o644))
 			}

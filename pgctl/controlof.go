@@ -26,18 +26,33 @@ var standbySettings = map[string]string{
 func (p *Postgres) controlOf(ctx context.Context, dir string) (*ControlData, error) {
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
-	var out, warned strings.Builder
-	err := p.runCommand(ctx, command{program: "pg_controldata", args: []string{"-D", dir}, stdout: &out,
-		line: func(line string) { warned.WriteString(line) }})
+	text, err := p.controlText(ctx, dir)
+	for tries := 1; errors.Is(err, errControlChecksum) && tries < controlTries; tries++ {
+		text, err = p.controlText(ctx, dir)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if mistrusted(out.String()) || mistrusted(warned.String()) {
-		return nil, fmt.Errorf("%s: %w", dir, errControlChecksum)
-	}
-	c, err := parseControlData(out.String())
+	c, err := parseControlData(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return c, nil
+}
+
+// controlTries is how often a file is read whose checksum does not match: a running server may be writing it just then.
+const controlTries = 3
+
+// controlText is what pg_controldata prints of a file that it trusts.
+func (p *Postgres) controlText(ctx context.Context, dir string) (string, error) {
+	var out, warned strings.Builder
+	err := p.runCommand(ctx, command{program: "pg_controldata", args: []string{"-D", dir}, stdout: &out,
+		line: func(line string) { warned.WriteString(line) }})
+	if err != nil {
+		return "", err
+	}
+	if mistrusted(out.String()) || mistrusted(warned.String()) {
+		return "", fmt.Errorf("%s: %w", dir, errControlChecksum)
+	}
+	return out.String(), nil
 }

@@ -34,7 +34,11 @@ func TestMain(m *testing.M) {
 	}
 	if len(out) > 0 {
 		slices.Sort(out)
-		if err := flag.Set("test.skip", "^("+strings.Join(out, "|")+")$"); err != nil {
+		skip := "^(" + strings.Join(out, "|") + ")$"
+		if asked := flag.Lookup("test.skip").Value.String(); asked != "" {
+			skip = asked + "|" + skip
+		}
+		if err := flag.Set("test.skip", skip); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
