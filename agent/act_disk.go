@@ -25,10 +25,13 @@ type isolation struct {
 // A taker needs no word: it waits until the lease is over (K5). The guard's SIGKILL comes 100 ms after the order at the latest.
 const fenceWait = 300 * time.Millisecond
 
+// mindEvery is how often B2 is looked at without an event.
+const mindEvery = time.Second
+
 // minding carries out decide.Disk until ctx ends, apart from the loop: an action that hangs in a write must not keep the
 // node from giving up what it holds.
 func (a *Agent) minding(ctx context.Context) error {
-	tick := time.NewTicker(ProbeEvery) // a node may come to lead Raft after its disk has failed
+	tick := time.NewTicker(mindEvery) // a node may come to lead Raft after its disk has failed
 	defer tick.Stop()
 	for {
 		for ctx.Err() == nil {
@@ -57,6 +60,7 @@ func (a *Agent) mindDisk(ctx context.Context) (again bool, err error) {
 	}
 	d, ok := decide.Disk(o)
 	a.showDisk(ctx, o, d)
+	a.alarms(ctx, o)
 	if !ok {
 		return false, nil
 	}

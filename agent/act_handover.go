@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"pgquorum/agent/decide"
@@ -12,11 +13,11 @@ import (
 // handOver gives up the key because this node's Postgres cannot serve (B1): fenced first, then released. The take-over
 // that follows chooses among all, this node included.
 func (a *Agent) handOver(ctx context.Context, o *decide.Observation, d decide.Decision) error {
-	a.event(ctx, "hand_over", d.Term, string(d.Reason))
+	a.event(ctx, "hand_over", d.Term, strings.TrimSuffix(string(d.Reason)+": "+d.Detail, ": "))
 	if err := a.release(ctx, d.Term, string(d.Reason)); err != nil {
 		return err
 	}
-	if d.Reason != decide.ReasonCannotPromote {
+	if d.Reason != decide.ReasonCannotPromote && d.Reason != decide.ReasonDiskFull {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyLimit)

@@ -28,7 +28,8 @@ type Options struct {
 	Raft      Consensus
 	Guard     Guard
 	Postgres  Postgres
-	Disk      Disk // nil: none is probed
+	Disk      Disk               // nil: none is probed
+	Limits    cluster.DiskLimits // of its probes; zero: the defaults
 	Clock     cluster.Clock
 	Log       *slog.Logger
 }
@@ -81,9 +82,17 @@ type Agent struct {
 	jobText      string // progress of the running job
 	stopping     bool
 	isolated     isolation
-	diskSaid     string          // the disk's problem that was logged last
-	hiding       bool            // /primary is 503: the primary is on its way out
-	said         decide.Decision // the last one logged
+	diskSaid     string                        // the disk's problem that was logged last
+	alarmed      map[string]cluster.DiskStatus // every disk as it was told last, by directory
+	untold       []cluster.Event               // alarms that no leader has taken yet, oldest first
+	telling      bool                          // somebody is about to
+	short        cluster.Instant               // decide.Observation.ShortSince
+	fullStops    int                           // decide.Observation.FullStops
+	ranFull      bool                          // Postgres has run since it last ended on a disk without room
+	holdsIn      cluster.Term                  // the key's term that holdsFrom is about
+	holdsFrom    cluster.Instant               // decide.Observation.HoldsSince
+	hiding       bool                          // /primary is 503: the primary is on its way out
+	said         decide.Decision               // the last one logged
 }
 
 // provenRule says which rule's list is known to be in force in which run of Postgres (S3).
@@ -124,6 +133,7 @@ func New(opt Options) *Agent {
 		opt: opt, raft: opt.Raft, pg: opt.Postgres, log: opt.Log,
 		wakeUp:    make(chan struct{}, 1),
 		upkeepNow: make(chan struct{}, 1),
+		alarmed:   map[string]cluster.DiskStatus{},
 		retry:     map[decide.Action]cluster.Instant{},
 		failures:  map[decide.Action]int{},
 		phase:     "starting",
@@ -133,7 +143,7 @@ func New(opt Options) *Agent {
 	a.keeper = newKeeper(opt.Self, opt.Raft, opt.Guard, opt.Clock, opt.Log, a.Wake)
 	a.peers = newPeers(opt.Self, opt.Raft, opt.Heartbeat, opt.Clock, opt.Log, a.Wake)
 	a.watch = newLocalWatch(opt.Postgres, opt.Guard, a.Wake)
-	a.disk = newDiskWatch(opt.Disk, opt.Clock)
+	a.disk = newDiskWatch(opt.Disk, opt.Limits, opt.Clock)
 	a.publish(&decide.Observation{View: opt.Raft.View(), Raft: opt.Raft.Status()})
 	return a
 }

@@ -81,6 +81,7 @@ func (a *Agent) since(o *decide.Observation) {
 	}
 	p := o.Local.Postgres
 	primary := p.State == cluster.PostgresRunning && p.Role == cluster.RolePrimary
+	a.sinceFull(o, mark)
 	o.StoppedSince = mark(&a.stopped, p.State == cluster.PostgresStopped)
 	if here := (heldMark{term: o.View.Key.Term, life: o.View.Nodes[o.Self].Incarnation}); a.held.term != here.term || a.held.life != here.life {
 		a.held = here
@@ -89,6 +90,28 @@ func (a *Agent) since(o *decide.Observation) {
 	o.HeldSince = mark(&a.held.since, decide.Held(o))
 	o.DeniedSince = a.deniedSince(o, primary)
 	o.StandbyLackingSince = mark(&a.lacking, primary && decide.Unable(o))
+}
+
+// sinceFull keeps what B2 asks of a disk that fills: since when it is short of space, how often Postgres has ended since,
+// and how long this node has held the key. It comes before StoppedSince is marked.
+func (a *Agent) sinceFull(o *decide.Observation, mark func(*cluster.Instant, bool) cluster.Instant) {
+	lacks := decide.Short(o.Local) != ""
+	o.ShortSince = mark(&a.short, lacks)
+	switch {
+	case !lacks:
+		a.fullStops = 0
+	case o.Local.Postgres.State != cluster.PostgresStopped:
+		a.ranFull = true
+	case a.ranFull || a.fullStops == 0:
+		a.ranFull = false
+		a.fullStops++
+	}
+	o.FullStops = a.fullStops
+	k := o.View.Key
+	if k.Term != a.holdsIn {
+		a.holdsIn, a.holdsFrom = k.Term, 0
+	}
+	o.HoldsSince = mark(&a.holdsFrom, k.Holder == o.Self && !k.Released)
 }
 
 // deniedSince keeps since when each node has said that it does not stream from this primary (S8).
@@ -143,8 +166,9 @@ func (a *Agent) localStatus(l localView) cluster.NodeStatus {
 	s := cluster.NodeStatus{
 		Node: a.opt.Self, UID: a.opt.Node.UID, Version: a.opt.Node.Version, Raft: raft, Index: view.Index, KeyTerm: view.Key.Term,
 		Promised: a.pg.Promised(), Postgres: l.postgres, Position: l.position, SeenMax: l.seenMax, Guard: l.guard,
-		DiskFault: a.disk.verdict(),
+		Disks: a.disk.statuses(),
 	}
+	s.DiskFault = decide.DiskFault(s.Disks)
 	if l.err != nil && s.Postgres.DataDetail == "" {
 		s.Postgres.DataDetail = l.err.Error()
 	}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"pgquorum/agent/decide"
 	"pgquorum/cluster"
 )
 
@@ -200,7 +201,7 @@ func (p *peers) look(ctx context.Context, n cluster.NodeID, call string) (cluste
 // notable says whether a decision may depend on the difference.
 func notable(a, b cluster.PeerView) bool {
 	x, y := a.Status, b.Status
-	return (a.Err == "") != (b.Err == "") || x.Promised != y.Promised || x.WantsOut != y.WantsOut || x.CanPromote != y.CanPromote || x.Stopping != y.Stopping ||
+	return (a.Err == "") != (b.Err == "") || x.Promised != y.Promised || x.WantsOut != y.WantsOut || x.CanPromote != y.CanPromote || (decide.Short(x) == "") != (decide.Short(y) == "") || x.Stopping != y.Stopping ||
 		x.Postgres.State != y.Postgres.State || x.Postgres.Role != y.Postgres.Role || x.Postgres.Data != y.Postgres.Data ||
 		x.Postgres.Incarnation != y.Postgres.Incarnation || x.Postgres.Streaming != y.Postgres.Streaming || x.Postgres.Source != y.Postgres.Source
 }

@@ -159,9 +159,18 @@ type Repairer interface {
 	Rewind(ctx context.Context, s Source, fork cluster.Position, m cluster.Member, progress func(string)) error
 }
 
-// Disk is what this node must be able to write.
+// Disk is what this node must be able to write (B2).
 type Disk interface {
-	// Probe writes through to every disk that counts, and calls at before each with what it is about to touch, so that
-	// one that hangs can be named. It may take as long as the disk does.
-	Probe(at func(what string)) error
+	// Places gives what is to be probed, each device once: the one of raft.data_dir first, then those of PGDATA, pg_wal and
+	// the tablespaces. It may take as long as the disks do.
+	Places() ([]DiskPlace, error)
+	// Probe writes through to the disk of a place, and gives the bytes that are free there. It may take as long as the
+	// disk does.
+	Probe(p DiskPlace) (free uint64, err error)
+}
+
+// DiskPlace is a directory that stands for its device.
+type DiskPlace struct {
+	Dir  string
+	Uses []cluster.DiskUse
 }

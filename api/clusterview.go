@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -47,6 +48,7 @@ type MemberOwn struct {
 	Error  string `json:"error,omitempty"`
 	Phase  string `json:"phase,omitempty"`
 	Raft   string `json:"raft,omitempty"`
+	Disk   string `json:"disk_alarm,omitempty"` // the alarms of its disks, in words
 }
 
 // Position is an LSN; zero reads "unknown".
@@ -125,6 +127,17 @@ func (p *probe) heard(name cluster.NodeID) (peer cluster.PeerView, age time.Dura
 	return peer, age, !peer.At.IsZero() && age <= heardLimit
 }
 
+// alarmText puts the alarms of a node's disks in one line.
+func alarmText(disks []cluster.DiskStatus) string {
+	var parts []string
+	for _, d := range disks {
+		if d.Alarm != cluster.DiskWell {
+			parts = append(parts, string(d.Alarm)+": "+d.Why)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
 func (p *probe) member(n cluster.Node) Member {
 	peer, age, fresh := p.heard(n.Name)
 	pg := &peer.Status.Postgres
@@ -138,6 +151,7 @@ func (p *probe) member(n cluster.Node) Member {
 	if fresh {
 		m.State, m.Timeline, m.PendingRestart = stateWord(pg.State), uint32(pg.Timeline), pg.PendingRestart
 		m.PGQuorum.Phase, m.PGQuorum.Raft = peer.Status.Phase, string(peer.Status.Raft.State)
+		m.PGQuorum.Disk = alarmText(peer.Status.Disks)
 		if state := replicationState(pg); state != "" && m.Role != roleLeader {
 			m.State = state
 		}

@@ -69,12 +69,16 @@ type collector struct {
 	s        *Server
 	descs    []*prometheus.Desc
 	failover *prometheus.Desc
+	free     *prometheus.Desc
+	alarm    *prometheus.Desc
 }
 
 func (s *Server) newMetrics(reg *prometheus.Registry) http.Handler {
 	labels := prometheus.Labels{"scope": s.opt.Scope, "name": s.opt.Name}
 	c := &collector{s: s, failover: prometheus.NewDesc("pgquorum_failover_seconds",
-		"The parts of the last take-over by this node.", []string{"phase"}, labels)}
+		"The parts of the last take-over by this node.", []string{"phase"}, labels),
+		free:  prometheus.NewDesc("pgquorum_disk_free_bytes", "What this node may still write where raft.data_dir, the data directory, pg_wal or a tablespace is.", []string{"disk"}, labels),
+		alarm: prometheus.NewDesc("pgquorum_disk_alarm", "Value is 1 if the disk has the alarm.", []string{"disk", "kind"}, labels)}
 	for _, m := range metrics {
 		c.descs = append(c.descs, prometheus.NewDesc(m.name, m.help, nil, labels))
 	}
@@ -88,6 +92,8 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 		out <- d
 	}
 	out <- c.failover
+	out <- c.free
+	out <- c.alarm
 }
 
 // Collect reads them from memory.
@@ -101,6 +107,24 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for phase, took := range p.snap.PhaseTime {
 		out <- prometheus.MustNewConstMetric(c.failover, prometheus.GaugeValue, took.Seconds(), phase)
+	}
+	c.disks(out, p.snap.Local.Disks)
+}
+
+// disks shows each disk under the name of everything that stands on it, so that a name means the same on every node.
+func (c *collector) disks(out chan<- prometheus.Metric, disks []cluster.DiskStatus) {
+	shown := map[cluster.DiskUse]bool{}
+	for _, d := range disks {
+		for _, use := range d.Uses {
+			if shown[use] { // such as a data directory that cannot be looked at
+				continue
+			}
+			shown[use] = true
+			out <- prometheus.MustNewConstMetric(c.free, prometheus.GaugeValue, float64(d.Free), string(use))
+			for _, kind := range cluster.DiskAlarms {
+				out <- prometheus.MustNewConstMetric(c.alarm, prometheus.GaugeValue, one(d.Alarm == kind), string(use), string(kind))
+			}
+		}
 	}
 }
 

@@ -69,6 +69,7 @@ type Own struct {
 	Detail  string      `json:"data_detail,omitempty"`
 	Phase   string      `json:"phase"`
 	Phases  []PhaseTime `json:"failover,omitempty"` // the parts of the last take-over by this node
+	Disks   []DiskOwn   `json:"disks,omitempty"`
 }
 
 // RaftOwn is this node's Raft.
@@ -95,6 +96,15 @@ type SyncOwn struct {
 	K     int              `json:"k"`
 	KFull int              `json:"k_full"`
 	Rules int              `json:"rules"` // recorded at the moment; more than 1 while a change is under way
+}
+
+// DiskOwn is one of this node's disks, a device, as its last probe has found it.
+type DiskOwn struct {
+	Uses  []cluster.DiskUse `json:"uses"`
+	Dir   string            `json:"dir"`
+	Free  uint64            `json:"free_bytes"`
+	Alarm string            `json:"alarm,omitempty"`
+	Why   string            `json:"why,omitempty"`
 }
 
 // PhaseTime is one part of a take-over.
@@ -205,6 +215,9 @@ func (s *Server) own(p probe) Own {
 	}
 	for _, phase := range sortedKeys(p.snap.PhaseTime) {
 		o.Phases = append(o.Phases, PhaseTime{Phase: phase, MS: p.snap.PhaseTime[phase].Milliseconds()})
+	}
+	for _, d := range l.Disks {
+		o.Disks = append(o.Disks, DiskOwn{Uses: d.Uses, Dir: d.Dir, Free: d.Free, Alarm: string(d.Alarm), Why: d.Why})
 	}
 	return o
 }

@@ -20,6 +20,7 @@ func (c *Config) check(found *findings) {
 	c.checkRestAPI(found)
 	c.checkPostgres(found)
 	c.checkUsers(found)
+	c.checkDisk(found)
 	c.checkTags(found)
 	c.checkLog(found)
 	c.checkDCS(found)

@@ -14,6 +14,7 @@ type Config struct {
 	Raft       Raft       `yaml:"raft" desc:"Consensus, and the channel between nodes."`
 	RestAPI    RestAPI    `yaml:"restapi" desc:"The REST API: health checks for load balancers, status, actions."`
 	PostgreSQL PostgreSQL `yaml:"postgresql" desc:"The local PostgreSQL."`
+	Disk       Disk       `yaml:"disk" desc:"The probes of this node's disks, and how much must be free on them. A minimum of 0 is none."`
 	Tags       Tags       `yaml:"tags" desc:"What the cluster should know of this node. Any other key is a tag of your own: shown in the status, and matched by tag_KEY=VALUE in health checks."`
 	Log        Log        `yaml:"log" desc:"The agent's log; it goes to standard error."`
 	Bootstrap  Bootstrap  `yaml:"bootstrap" desc:"How a new cluster is made. Read once, by the node that makes it; later changes have no effect."`
@@ -88,6 +89,16 @@ type Credentials struct {
 	Username     string `yaml:"username" def:"postgres, replicator, rewind" desc:"User name."`
 	Password     string `yaml:"password" secret:"true" desc:"Password."`
 	PasswordFile string `yaml:"password_file" desc:"File that holds the password, instead of password."`
+}
+
+// Disk is the section disk.
+type Disk struct {
+	ProbeInterval time.Duration `yaml:"probe_interval" def:"1s" desc:"How often each disk is written to; 100ms to 60s."`
+	ProbeDeadline time.Duration `yaml:"probe_deadline" def:"2s" desc:"A write that takes longer counts as hung: a primary is then fenced, and another takes over. 500ms to 60s."`
+	WarnFree      Bytes         `yaml:"warn_free" def:"1GB" desc:"With less free on any of the disks there is an alarm; nothing else follows. Not below the minimums."`
+	MinFreeRaft   Bytes         `yaml:"min_free_raft" def:"16MB" desc:"Must be free where raft.data_dir is. With less, here or in the next two, the node is promoted only if nobody else will do, and a primary hands over to a standby that has room."`
+	MinFreeWAL    Bytes         `yaml:"min_free_wal" def:"64MB" desc:"Must be free where pg_wal is."`
+	MinFreeData   Bytes         `yaml:"min_free_data" def:"64MB" desc:"Must be free where the data directory is, and each tablespace; a tablespace moves no primary."`
 }
 
 // Tags is the section tags; the keys that stand in no field are in Custom.

@@ -23,6 +23,9 @@ func withConstants() *Config {
 	c.PostgreSQL.Authentication.Superuser.Username = "postgres"
 	c.PostgreSQL.Authentication.Replication.Username = "replicator"
 	c.PostgreSQL.Authentication.Rewind.Username = "rewind"
+	disk := cluster.DefaultDiskLimits()
+	c.Disk = Disk{ProbeInterval: disk.Every, ProbeDeadline: disk.Deadline, WarnFree: Bytes(disk.Warn),
+		MinFreeRaft: Bytes(disk.MinRaft), MinFreeWAL: Bytes(disk.MinWAL), MinFreeData: Bytes(disk.MinData)}
 	c.Tags.FailoverPriority = 1
 	c.Log = Log{Level: "info", Format: "text"}
 	c.Bootstrap.DCS = DCS{

@@ -19,6 +19,13 @@ func (c *Config) Lease() cluster.LeaseParams {
 	return lease
 }
 
+// DiskLimits gives the thresholds of the probes of this node's disks (B2).
+func (c *Config) DiskLimits() cluster.DiskLimits {
+	d := c.Disk
+	return cluster.DiskLimits{Every: d.ProbeInterval, Deadline: d.ProbeDeadline,
+		Warn: uint64(d.WarnFree), MinRaft: uint64(d.MinFreeRaft), MinWAL: uint64(d.MinFreeWAL), MinData: uint64(d.MinFreeData)}
+}
+
 // Timings gives Raft's durations, which follow from the heartbeat timeout alone (L7).
 func (c *Config) Timings() cluster.Timings { return cluster.DefaultTimings(c.Raft.HeartbeatTimeout) }
 

@@ -133,7 +133,7 @@ type Choice struct {
 }
 
 // Choose applies C2: a voter, eligible, at or above m; among those the highest position, then priority, location, this
-// node. nofailover, location and non-voter never lower m: if only a node that is not eligible holds m, the best
+// node; one that has refused, and one whose disks are short of space (B2), come after the others. nofailover, location and non-voter never lower m: if only a node that is not eligible holds m, the best
 // eligible one must first stream from it.
 func Choose(o *Observation) Choice {
 	q := inHand(o)
@@ -183,6 +183,8 @@ func ranked(o *Observation, q map[cluster.NodeID]cluster.Promise) []cluster.Node
 		switch c := o.View.Forks.Compare(q[b].Position, q[a].Position); {
 		case refused(o, a) != refused(o, b):
 			return before(refused(o, b))
+		case short(o, a) != short(o, b): // B2
+			return before(short(o, b))
 		case c != 0:
 			return c
 		case na.Tags.FailoverPriority != nb.Tags.FailoverPriority:
@@ -202,6 +204,12 @@ func ranked(o *Observation, q map[cluster.NodeID]cluster.Promise) []cluster.Node
 func refused(o *Observation, name cluster.NodeID) bool {
 	r, ok := o.View.Refusals[name]
 	return ok && r.Term == o.View.Key.Term+1
+}
+
+// short says whether a node is the last choice for its disks' sake (B2).
+func short(o *Observation, name cluster.NodeID) bool {
+	s, answered := statusOf(o, name)
+	return answered && worse(s) != ""
 }
 
 func before(first bool) int {

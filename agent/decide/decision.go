@@ -102,6 +102,7 @@ const (
 	ReasonRuleUnsettled    Reason = "older sync rules are still recorded"
 	ReasonForkUnrecorded   Reason = "fork of an allotted timeline is not recorded"
 	ReasonCannotWrite      Reason = "this node cannot write"
+	ReasonDiskFull         Reason = "this node's disk has too little room"
 	ReasonWritesAgain      Reason = "this node writes again, and its raft transport is closed: the agent ends, to be started anew"
 	ReasonRaftStuck        Reason = "this node leads raft and can propose nothing: the agent ends, to be started anew"
 	ReasonRequested        Reason = "asked for by an operator"

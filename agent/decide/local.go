@@ -14,6 +14,8 @@ func CannotPromote(s cluster.NodeStatus, tags cluster.Tags) string {
 		return "its agent is stopping"
 	case s.DiskFault != "":
 		return noWrite(s)
+	case Full(s) != "":
+		return "it has no room: " + Full(s)
 	case tags.NoFailover:
 		return "it is tagged nofailover"
 	case p.Data != cluster.DataOurs:

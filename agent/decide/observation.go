@@ -39,8 +39,12 @@ type Observation struct {
 
 	Removed string // the source's refusal of the WAL that this node's data needs next; empty: none
 
-	DiskFenced      bool // the fence that Local.DiskProblem asks for was ordered (B2)
+	DiskFenced      bool // the fence that Local.DiskFault asks for was ordered (B2)
 	TransportClosed bool // Raft's transport is closed, for good (B2)
+
+	ShortSince cluster.Instant // since when this node's disks are short of space; zero: they are not (B2)
+	FullStops  int             // how often Postgres has ended here since then
+	HoldsSince cluster.Instant // since when this node has held the key in its term; zero: it does not
 
 	StandbyLackingSince cluster.Instant                    // holder: since when fewer than k of S can confirm; zero: they can
 	DeniedSince         map[cluster.NodeID]cluster.Instant // holder: since when a node says that it does not stream from here, although its walsender has replies (S8)

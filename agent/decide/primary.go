@@ -44,6 +44,9 @@ func primary(o *Observation) (Decision, bool) {
 	if o.Request != nil && (o.Request.Leader == o.Self || o.Request.Leaving) && o.leads() {
 		return Decision{Action: Switchover, Reason: ReasonRequested, Node: o.Request.Candidate}, true
 	}
+	if d, ok := leaveFullDisk(o); ok { // B2
+		return d, true
+	}
 	if d, ok := register(o); ok {
 		return d, true
 	}
@@ -59,6 +62,9 @@ func promote(o *Observation) (Decision, bool) {
 	fork := o.View.Forks[k.Timeline]
 	if fork.Term != k.Term || fork.Node != o.Self { // acquired in place, but it is no primary any more
 		return handOver(o, ReasonCrashed)
+	}
+	if d, ok := promoteFull(o); ok { // B2
+		return d, true
 	}
 	if o.Failures[Promote] >= MaxStarts {
 		return handOver(o, ReasonCannotPromote)
@@ -80,6 +86,9 @@ func revive(o *Observation) (Decision, bool) {
 	}
 	if o.Resume && o.Failures[StartPrimary] == 0 {
 		return Decision{Action: StartPrimary, Reason: ReasonResume, Term: k.Term}, true
+	}
+	if why := Short(o.Local); why != "" {
+		return reviveFull(o, why)
 	}
 	other, takes, can := soonest(o, o.lately)
 	if can && takes <= ReadyWithin {

@@ -48,6 +48,14 @@ func redoTime(s cluster.NodeStatus) (t time.Duration, known bool) {
 // rule's for the take-over to find a majority of promises (C1 a), or a rule with k = 0 (B5). The candidate that C2 will
 // choose may be another, and slower: who has what is known only when all have promised.
 func soonest(o *Observation, see seen) (name cluster.NodeID, t time.Duration, ok bool) {
+	if name, t, ok = soonestOf(o, see, func(s cluster.NodeStatus) bool { return worse(s) == "" }); ok { // the one that K6 will choose (B2)
+		return name, t, ok
+	}
+	return soonestOf(o, see, func(cluster.NodeStatus) bool { return true })
+}
+
+// soonestOf is soonest among the nodes whose status fits.
+func soonestOf(o *Observation, see seen, fits func(cluster.NodeStatus) bool) (name cluster.NodeID, t time.Duration, ok bool) {
 	if !enoughStandbys(o, see) {
 		return "", 0, false
 	}
@@ -59,7 +67,7 @@ func soonest(o *Observation, see seen) (name cluster.NodeID, t time.Duration, ok
 	}
 	for _, n := range o.View.Names() {
 		s, up := standbyOf(see, n)
-		if !up || n == o.View.Key.Holder || !slices.Contains(o.Raft.Voters, n) || o.View.Nodes[n].Tags.NoFailover || s.CanPromote != "" {
+		if !up || n == o.View.Key.Holder || !slices.Contains(o.Raft.Voters, n) || o.View.Nodes[n].Tags.NoFailover || s.CanPromote != "" || !fits(s) {
 			continue
 		}
 		if takes := TakeOverBase + replayTime(s.Postgres.Replayed.Behind(end)); !ok || takes < t {

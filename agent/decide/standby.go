@@ -95,6 +95,9 @@ func withData(o *Observation) (Decision, bool) {
 		if until := handedOver(o); o.Now.Before(until) {
 			return Decision{Action: Wait, Reason: ReasonHandedOver, Detail: why, Wake: until}, true
 		}
+		if until := fullPause(o); o.Now.Before(until) { // B2: its WAL receiver ends it as soon as there is WAL to write
+			return Decision{Action: Wait, Reason: ReasonDiskFull, Detail: Short(o.Local), Wake: until}, true
+		}
 		return Decision{Action: StartStandby, Reason: ReasonStopped, Source: src, Term: o.View.Key.Term, Detail: why}, true
 	case cluster.PostgresRunning:
 		return streaming(o, src, why)

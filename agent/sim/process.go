@@ -146,11 +146,15 @@ func (p guardPort) Revive(ctx context.Context) error {
 // diskPort is what the agent probes.
 type diskPort struct{ *process }
 
+// Places implements agent.Disk: a host has one disk.
+func (p diskPort) Places() ([]agent.DiskPlace, error) {
+	return []agent.DiskPlace{{Dir: "disk", Uses: []cluster.DiskUse{cluster.UseRaft, cluster.UseData, cluster.UseWAL}}}, nil
+}
+
 // Probe implements agent.Disk: it hangs as long as the disk does.
-func (p diskPort) Probe(at func(string)) error {
-	at("raft.data_dir")
+func (p diskPort) Probe(agent.DiskPlace) (free uint64, err error) {
 	if !p.h.thawed(serviceDisk, p.alive) {
-		return errDead
+		return 0, errDead
 	}
-	return p.enter(context.Background())
+	return 1 << 40, p.enter(context.Background())
 }

@@ -191,6 +191,9 @@ func notes(view *api.ClusterView) string {
 		b.WriteString(" Maintenance mode: on\n")
 	}
 	for _, m := range view.Members {
+		if m.PGQuorum.Disk != "" {
+			fmt.Fprintf(&b, " %s: disk alarm: %s\n", m.Name, m.PGQuorum.Disk)
+		}
 		if m.State != "unknown" {
 			continue
 		}
