@@ -103,6 +103,13 @@ func TestMistakesOfContent(t *testing.T) {
 			[]string{"node.yml:5:3: raft.data_dir: PostgreSQL's socket /" + strings.Repeat("d", 90) + "/socket/.s.PGSQL.5432 would have a name of 112 bytes, and 107 is the most; choose a shorter directory"}},
 		{"level", []string{raft, "log: {level: loud}\nraft:\n"},
 			[]string{`node.yml:3:7: log.level: want debug, info, warning or error, have "loud"`}},
+		{"probes of the disks", []string{raft, "disk: {probe_interval: 50ms, probe_deadline: 2m}\nraft:\n"},
+			[]string{
+				"node.yml:3:8: disk.probe_interval: want 100ms to 1m0s, have 50ms",
+				"node.yml:3:30: disk.probe_deadline: want 500ms to 1m0s, have 2m0s",
+			}},
+		{"an alarm below the minimum", []string{raft, "disk: {warn_free: 100MB, min_free_wal: 200MB}\nraft:\n"},
+			[]string{"node.yml:3:26: disk.min_free_wal: want disk.warn_free, 104857600 bytes, or less, have 209715200: the alarm would come after what it is to prevent"}},
 		{"dynamic config", []string{raft, "bootstrap: {dcs: {synchronous_node_count: 0, primary_start_timeout: -1, primary_stop_timeout: -2}}\nraft:\n"},
 			[]string{
 				"node.yml:3:19: bootstrap.dcs.synchronous_node_count: want 1 or more, have 0",
@@ -181,6 +188,8 @@ func TestWarnings(t *testing.T) {
 		{"Patroni's keys that ask for nothing", healthy + "watchdog: {mode: off, device: /dev/watchdog, safety_margin: 5}\ntags: {clonefrom: false, nostream: no}\nvip:\n", nil},
 		{"a tag near a known one", healthy + "tags: {no_failover: true, zone: a}\n",
 			[]string{"node.yml:17:8: tags.no_failover: taken as a tag of your own; if tags.nofailover was meant, mend its spelling"}},
+		{"a disk without a minimum", healthy + "disk: {min_free_raft: 0}\n",
+			[]string{"node.yml:17:8: disk.min_free_raft: is 0: a disk there counts as full only once a write to it is refused"}},
 		{"strict beside off", healthy + "bootstrap: {dcs: {synchronous_mode: off, synchronous_mode_strict: true}}\n",
 			[]string{"node.yml:17:42: bootstrap.dcs.synchronous_mode_strict: has no effect beside synchronous_mode: off"}},
 	}

@@ -133,6 +133,18 @@ func wantText(t *testing.T, what, got, want string) {
 	}
 }
 
+// Under the table: the alarms of each node's disks.
+func TestListDiskAlarms(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.set("/cluster", 200, `{"scope":"main","members":[{"name":"n1","role":"leader","state":"running","pgquorum":{"seen_ms":0,"disk_alarm":"full: disk of wal: 3 MB free"}},
+		{"name":"n2","role":"replica","state":"running","pgquorum":{"seen_ms":9}}]}`)
+	got := run(t, "list", "--url", n.URL)
+	if want := "\n n1: disk alarm: full: disk of wal: 3 MB free\n"; !strings.HasSuffix(got.out, want) {
+		t.Errorf("%q, want it to end with %q", got.out, want)
+	}
+}
+
 func TestListFormats(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
