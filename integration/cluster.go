@@ -17,7 +17,9 @@ type Options struct {
 	Nodes     int
 	Spare     int // further hosts with no node on them, named n4, n5, ...
 	Heartbeat time.Duration
-	OwnDisks  bool // each host's data and raft are on a disk of its own, which can be frozen
+	OwnDisks  bool  // each host's data and raft are on a disk of its own, which can be frozen
+	RaftApart bool  // with OwnDisks: raft is not
+	DiskSize  int64 // of an own disk, in bytes; 0: 4 GB
 
 	Parameters map[string]string // of PostgreSQL, besides the ones that every scenario has
 }
@@ -83,7 +85,7 @@ func (c *Cluster) make(name string) (err error) {
 		}
 		c.Hosts = append(c.Hosts, h)
 		if c.opt.OwnDisks {
-			if err := h.makeDisk(); err != nil {
+			if err := h.makeDisk(c.opt.DiskSize, c.opt.RaftApart); err != nil {
 				return err
 			}
 		}

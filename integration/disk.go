@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -16,7 +17,7 @@ const (
 	ioctlThaw   = 0xC0045878
 )
 
-// diskSize is that of a host's own disk; the file is sparse.
+// diskSize is that of a host's own disk, unless another is asked for; the file is sparse.
 const diskSize = 4 << 30
 
 // home is where raft.data_dir and PGDATA stand: on the host's own disk, if it has one.
@@ -28,23 +29,76 @@ func (h *Host) home() string {
 }
 
 // makeDisk gives the host a disk of its own: ext4 in a file, on a loop device that goes away with its mount.
-func (h *Host) makeDisk() error {
-	h.ownDisk = true
-	image := h.Dir + ".img"
+func (h *Host) makeDisk(size int64, raftApart bool) error {
+	h.ownDisk, h.raftApart = true, raftApart
+	if size == 0 {
+		size = diskSize
+	}
+	image := h.image()
 	f, err := os.Create(image)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Truncate(diskSize), f.Close(), os.Mkdir(h.home(), 0o755)); err != nil {
+	if err := errors.Join(f.Truncate(size), f.Close(), os.Mkdir(h.home(), 0o755)); err != nil {
 		return err
 	}
-	if err := command("mkfs.ext4", "-q", "-m", "0", image); err != nil {
+	if err := command("mkfs.ext4", "-q", "-m", "0", "-e", "remount-ro", image); err != nil {
 		return err
 	}
 	if err := command("mount", "-o", "loop", image, h.home()); err != nil {
 		return err
 	}
 	return os.Chown(h.home(), int(h.lab.UID), int(h.lab.GID))
+}
+
+func (h *Host) image() string { return h.Dir + ".img" }
+
+// FillDisk leaves no room on the host's own disk, but for what is there already.
+func (h *Host) FillDisk() error {
+	f, err := os.OpenFile(filepath.Join(h.home(), fillFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var end int64
+	for size := int64(1 << 30); size >= 4096; {
+		switch err := unix.Fallocate(int(f.Fd()), 0, end, size); {
+		case err == nil:
+			end += size
+		case errors.Is(err, unix.ENOSPC):
+			size /= 2
+		default:
+			return fmt.Errorf("%s: fallocate: %w", f.Name(), err)
+		}
+	}
+	return nil
+}
+
+// FreeDisk takes back what FillDisk has done.
+func (h *Host) FreeDisk() error { return os.Remove(filepath.Join(h.home(), fillFile)) }
+
+const fillFile = "fill"
+
+// BreakDisk makes the host's own disk read-only, as ext4 does by itself when it finds an error (errors=remount-ro).
+func (h *Host) BreakDisk() error {
+	for _, loop := range loopsOn(h.image()) {
+		if err := os.WriteFile(filepath.Join("/sys/fs/ext4", loop, "trigger_fs_error"), []byte("the disk is to be read-only"), 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RepairDisk checks the disk of a host that has crashed, and mounts it again.
+func (h *Host) RepairDisk() error {
+	if err := command("umount", h.home()); err != nil {
+		return err
+	}
+	var ended *exec.ExitError
+	if err := command("e2fsck", "-fy", h.image()); err != nil && !(errors.As(err, &ended) && ended.ExitCode() == 1) { // 1: errors were corrected
+		return err
+	}
+	return command("mount", "-o", "loop", h.image(), h.home())
 }
 
 // FreezeDisk makes every write to the host's own disk hang; reads go on. A process that hangs in a write cannot be killed

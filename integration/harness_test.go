@@ -279,7 +279,7 @@ func leave() int {
 
 // leaveHanging freezes the host's own disk under a process that writes to it.
 func leaveHanging(h *Host) error {
-	if err := errors.Join(os.Mkdir(filepath.Join(h.Dir, "mount"), 0o755), h.makeDisk()); err != nil {
+	if err := errors.Join(os.Mkdir(filepath.Join(h.Dir, "mount"), 0o755), h.makeDisk(0, false)); err != nil {
 		return err
 	}
 	where, err := h.where()

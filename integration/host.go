@@ -20,15 +20,16 @@ type Host struct {
 	Addr string
 	Dir  string // everything of the host: node.yml, agent.log, data, raft
 
-	lab     *Lab
-	net     *Network
-	ns      *Namespace
-	cgroups string // the parent of the host's cgroups
-	ownDisk bool   // data and raft are on a disk of the host's own
-	boots   int
-	cgroup  string // of the present boot
-	killed  bool   // since that boot
-	agent   *Process
+	lab       *Lab
+	net       *Network
+	ns        *Namespace
+	cgroups   string // the parent of the host's cgroups
+	ownDisk   bool   // data and raft are on a disk of the host's own
+	raftApart bool   // raft is not
+	boots     int
+	cgroup    string // of the present boot
+	killed    bool   // since that boot
+	agent     *Process
 }
 
 // newHost makes the host's namespace, directory and first cgroup, all the user postgres's.
@@ -72,7 +73,12 @@ func (h *Host) File() string { return filepath.Join(h.Dir, "node.yml") }
 func (h *Host) Data() string { return filepath.Join(h.home(), "data") }
 
 // Raft is raft.data_dir.
-func (h *Host) Raft() string { return filepath.Join(h.home(), "raft") }
+func (h *Host) Raft() string {
+	if h.raftApart {
+		return filepath.Join(h.Dir, "raft")
+	}
+	return filepath.Join(h.home(), "raft")
+}
 
 // Log is the agent's log.
 func (h *Host) Log() string { return filepath.Join(h.Dir, "agent.log") }
