@@ -30,8 +30,12 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
-// writeFileDurable is writeDurable for plain bytes.
-func writeFileDurable(path string, data []byte, mode os.FileMode) (err error) {
+// writeFileDurable is writeDurable for plain bytes. Where there is no room it takes the reserve of path's directory.
+func writeFileDurable(path string, data []byte, mode os.FileMode) error {
+	return withReserve(filepath.Dir(path), func() error { return replaceFile(path, data, mode) })
+}
+
+func replaceFile(path string, data []byte, mode os.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
 	if err != nil {

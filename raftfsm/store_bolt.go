@@ -21,6 +21,9 @@ func openBolt(path string) (Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := setRoomAside(path); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return boltStore{s}, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"pgquorum/agent"
 	"pgquorum/cluster"
+	"pgquorum/pgctl"
 )
 
 // diskAdapter is what this node must be able to write, as the agent's probe wants it (B2, ADR 0030). A device is probed
@@ -28,7 +29,11 @@ import (
 // gets some blocks and is closed again, for what statfs does not show (quotas). That much is not flushed.
 type diskAdapter struct {
 	raftDir, dataDir string
+	guardDir         string // where marks need room of their own; empty: none do
 }
+
+// reserveFrom is how much must be free, in bytes, for the marks' reserve to be made anew.
+const reserveFrom = 16 << 20
 
 // probeFile stands in raft.data_dir; its text is for people.
 const probeFile = "probe"
@@ -80,6 +85,11 @@ func (d diskAdapter) Probe(p agent.DiskPlace) (free uint64, err error) {
 	}
 	if err == nil {
 		err = allocate(p.Dir)
+	}
+	if err == nil && d.guardDir != "" && free > reserveFrom && slices.Contains(p.Uses, cluster.UseRaft) {
+		if err = pgctl.KeepReserve(d.guardDir); err != nil && noConcern(err) {
+			err = nil
+		}
 	}
 	return free, err
 }

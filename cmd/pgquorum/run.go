@@ -148,7 +148,7 @@ func serve(ctx context.Context, c *config.Config, uid cluster.UID, guard *guardA
 		Self: cluster.NodeID(c.Name), Node: registryEntry(c, uid), Members: members(c),
 		Heartbeat: c.Raft.HeartbeatTimeout, Lease: c.Lease(), Dynamic: c.Dynamic(), UseRewind: c.PostgreSQL.UsePgRewind,
 		Raft: node, Guard: guard, Postgres: postgresAdapter{postgres},
-		Disk: diskAdapter{raftDir: c.Raft.DataDir, dataDir: c.PostgreSQL.DataDir}, Limits: c.DiskLimits(), Clock: cluster.Boottime, Log: log,
+		Disk: diskAdapter{raftDir: c.Raft.DataDir, dataDir: c.PostgreSQL.DataDir, guardDir: filepath.Join(c.Raft.DataDir, "guard")}, Limits: c.DiskLimits(), Clock: cluster.Boottime, Log: log,
 	}))
 	rest := api.New(api.Options{Source: a.Load(), Scope: c.Scope, Name: c.Name, Version: cluster.Version,
 		Username: c.RestAPI.Authentication.Username, Password: c.RestAPI.Authentication.Password, TLS: secure, Log: log})
