@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"pgquorum/agent/decide"
 )
@@ -16,14 +17,14 @@ func TestStuckLeaderEndsItsAgent(t *testing.T) {
 		c.mu.Lock()
 		c.stuck = 3 * fakeHeartbeat
 		c.mu.Unlock()
-		pass(2 * ProbeEvery)
+		pass(2 * time.Second)
 		if !pending(ended) {
 			t.Fatalf("the agent ended while a transfer may be under way: %v", <-ended)
 		}
 		c.mu.Lock()
 		c.stuck++
 		c.mu.Unlock()
-		pass(ProbeEvery)
+		pass(time.Second)
 		if err := <-ended; !errors.Is(err, ErrRestart) || !strings.Contains(err.Error(), string(decide.ReasonRaftStuck)) {
 			t.Errorf("the agent ended with %v", err)
 		}

@@ -19,6 +19,7 @@ type Host struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at every change of what mu guards
 	off     bool
+	full    bool // the disk has no room
 	booted  time.Time
 	frozen  map[service]bool
 	disk    disk

@@ -121,6 +121,7 @@ func faults() []fault {
 		{"its postgres is frozen", 2, freezing(servicePostgres)},
 		{"all of it is frozen", 3, unlessClocksAlone(freezing(serviceAgent, serviceGuard, servicePostgres))},
 		{"its disk hangs", 2, freezing(serviceDisk)},
+		{"its disk is full", 2, filling},
 		{"it is cut off", 4, cutting(true, true)},
 		{"it hears nothing", 2, cutting(true, false)},
 		{"nobody hears it", 2, cutting(false, true)},

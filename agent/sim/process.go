@@ -156,5 +156,5 @@ func (p diskPort) Probe(agent.DiskPlace) (free uint64, err error) {
 	if !p.h.thawed(serviceDisk, p.alive) {
 		return 0, errDead
 	}
-	return 1 << 40, p.enter(context.Background())
+	return p.h.freeBytes(), p.enter(context.Background())
 }
