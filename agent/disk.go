@@ -191,6 +191,9 @@ func (p *diskProbe) begin() {
 // filled a disk for a moment is often gone a moment later.
 func (p *diskProbe) judge(r probed) {
 	p.began = 0
+	if errors.Is(r.err, ErrNoPlace) {
+		return
+	}
 	alarm, why := p.measure(r)
 	lacks := alarm == cluster.DiskShort || alarm == cluster.DiskFull
 	before := p.below

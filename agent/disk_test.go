@@ -299,6 +299,20 @@ func TestB2EachDiskApart(t *testing.T) {
 	})
 }
 
+// A directory that is not there says nothing of its disk.
+func TestB2ProbeOfNoPlace(t *testing.T) {
+	probing(t, func(t *testing.T, d *fakeDisk, w *diskWatch, _ func(time.Duration)) {
+		d.fails(ErrNoPlace)
+		pass(5 * time.Second)
+		wantAlarm(t, w, "fake disk", cluster.DiskWell)
+		d.fails(syscall.EROFS)
+		pass(2 * time.Second)
+		d.fails(ErrNoPlace)
+		pass(5 * time.Second)
+		wantAlarm(t, w, "fake disk", cluster.DiskReadOnly)
+	})
+}
+
 // A disk keeps its alarm when more comes to stand on it, such as the clone of a data directory.
 func TestB2AlarmOutlivesANewUse(t *testing.T) {
 	probing(t, func(t *testing.T, d *fakeDisk, w *diskWatch, _ func(time.Duration)) {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -165,9 +166,12 @@ type Disk interface {
 	// the tablespaces. It may take as long as the disks do.
 	Places() ([]DiskPlace, error)
 	// Probe writes through to the disk of a place, and gives the bytes that are free there. It may take as long as the
-	// disk does.
+	// disk does. ErrNoPlace says nothing of the disk.
 	Probe(p DiskPlace) (free uint64, err error)
 }
+
+// ErrNoPlace is a probe's error when its directory is not there, such as while a clone takes its place.
+var ErrNoPlace = errors.New("the directory is not there")
 
 // DiskPlace is a directory that stands for its device.
 type DiskPlace struct {

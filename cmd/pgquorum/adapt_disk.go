@@ -91,6 +91,9 @@ func (d diskAdapter) Probe(p agent.DiskPlace) (free uint64, err error) {
 			err = nil
 		}
 	}
+	if err != nil && noConcern(err) && !slices.Contains(p.Uses, cluster.UseRaft) {
+		return 0, agent.ErrNoPlace
+	}
 	return free, err
 }
 

@@ -138,6 +138,9 @@ func TestB2ProbeErrors(t *testing.T) {
 	if _, err := d.Probe(agent.DiskPlace{Dir: d.dataDir, Uses: []cluster.DiskUse{cluster.UseData}}); err != nil {
 		t.Errorf("an empty data directory: %v", err)
 	}
+	if _, err := d.Probe(agent.DiskPlace{Dir: gone, Uses: []cluster.DiskUse{cluster.UseWAL}}); !errors.Is(err, agent.ErrNoPlace) {
+		t.Errorf("a pg_wal that is gone: %v", err)
+	}
 	if entries, err := os.ReadDir(d.dataDir); err != nil || len(entries) != 0 {
 		t.Errorf("the empty data directory has %v, %v", entries, err)
 	}
