@@ -180,7 +180,7 @@ var mutants = []mutant{
 	{"tablespace-deposes-the-primary", "B2", "cluster/disk.go",
 		"return u == UseRaft || u == UseData || u == UseWAL", "return u != \"\"", "./agent/decide", "^TestB2(AlarmsOfADisk|PrimaryOnAFullDisk)$"},
 	{"full-for-one-probe-counts", "B2", "agent/disk.go",
-		"if before == cluster.DiskWell && !p.lacked() {", "if false {", "./agent", "^TestB2ProbeFullForAMoment$"},
+		"if before == cluster.DiskWell && !p.lacked() {", "if before == cluster.DiskWell && false {", "./agent", "^TestB2ProbeFullForAMoment$"},
 	{"minimum-without-a-margin", "B2", "agent/disk.go",
 		"want += least / 2", "want += 0", "./agent", "^TestB2FreeSpace$"},
 	{"full-hand-over-leaves-no-refusal", "K6", "agent/act_handover.go",
