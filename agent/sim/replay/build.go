@@ -25,7 +25,7 @@ func buildTest(ctx context.Context) (binary []byte, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	file := filepath.Join(dir, "sim.wasm")
 	build := exec.CommandContext(ctx, "go", "test", "-c", "-trimpath", "-o", file, tested)
-	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
+	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%s for wasip1: %w\n%s", tested, err, out)
 	}
