@@ -17,7 +17,9 @@ func (a *Agent) handOver(ctx context.Context, o *decide.Observation, d decide.De
 	if err := a.release(ctx, d.Term, string(d.Reason)); err != nil {
 		return err
 	}
-	if d.Reason != decide.ReasonCannotPromote && d.Reason != decide.ReasonDiskFull {
+	switch d.Reason {
+	case decide.ReasonCannotPromote, decide.ReasonDiskFull, decide.ReasonNoWatchdog:
+	default:
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyLimit)

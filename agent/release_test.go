@@ -90,7 +90,7 @@ func TestK6HandOverRecordsTheRefusal(t *testing.T) {
 	for _, tt := range []struct {
 		reason decide.Reason
 		want   int
-	}{{decide.ReasonCannotPromote, 1}, {decide.ReasonDiskFull, 1}, {decide.ReasonHung, 0}} {
+	}{{decide.ReasonCannotPromote, 1}, {decide.ReasonDiskFull, 1}, {decide.ReasonNoWatchdog, 1}, {decide.ReasonHung, 0}} {
 		t.Run(string(tt.reason), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, c *fakeCluster) {
 				n1 := c.crashed()

@@ -12,6 +12,10 @@ type LeaseParams struct {
 	TTL    time.Duration `json:"ttl"`     // the lease, from the sending of the heartbeats that prove it
 	Fence  time.Duration `json:"fence"`   // F, the budget of the fence: it starts at E - F
 	RhoPPM int64         `json:"rho_ppm"` // rho, in parts per million
+
+	// Watchdog is wd: how long after it was fed last the holder's watchdog has surely reset its machine, by the watchdog's
+	// own clock; 0: no taker relies on one. Left out of the log where it is 0, as every node before it wrote it.
+	Watchdog time.Duration `json:"watchdog,omitempty"`
 }
 
 // DefaultRhoPPM is the default bound on clock-rate error: 1 %.
@@ -29,11 +33,17 @@ func DefaultLease(heartbeat time.Duration) LeaseParams {
 	return LeaseParams{TTL: ttl, Fence: min(MaxFence, ttl/4), RhoPPM: DefaultRhoPPM}
 }
 
-// Wait is W, the time after which a lease proven by heartbeats that were sent before it began has surely ended on
-// every clock within rho: ttl·(1+rho)/(1-rho), rounded up.
+// Wait is W, the time after which a holder whose lease was proven by heartbeats that were sent before it began is surely
+// fenced, on every clock within rho: span·(1+rho)/(1-rho), rounded up. The span is ttl, and where a watchdog is recorded
+// the later one at which that has fired: the guard feeds it for the last time before E - F, which is ttl - F after the
+// heartbeats were sent (docs/adr/0028-watchdog.md).
 func (p LeaseParams) Wait() time.Duration {
+	span := p.TTL
+	if p.Watchdog > 0 {
+		span = max(span, p.TTL-p.Fence+p.Watchdog)
+	}
 	num, den := int64(1_000_000+p.RhoPPM), int64(1_000_000-p.RhoPPM)
-	return time.Duration((int64(p.TTL)*num + den - 1) / den)
+	return time.Duration((int64(span)*num + den - 1) / den)
 }
 
 // Timings are the durations of Raft that bound a lease.
@@ -56,6 +66,8 @@ func (p LeaseParams) Check(t Timings) error {
 		return fmt.Errorf("lease: want ttl > 0, fence > 0 and 0 <= rho < 50 %%, have ttl %v, fence %v, rho %d ppm", p.TTL, p.Fence, p.RhoPPM)
 	case p.TTL > MaxTTL:
 		return fmt.Errorf("lease: lease_ttl %v must not exceed %v", p.TTL, MaxTTL)
+	case p.Watchdog < 0 || p.Watchdog > MaxWatchdog:
+		return fmt.Errorf("lease: what is recorded of the watchdog, %v, must be 0 to %v", p.Watchdog, MaxWatchdog)
 	case p.Fence >= p.TTL/2:
 		return fmt.Errorf("lease: fence budget %v must be under half of lease_ttl %v", p.Fence, p.TTL)
 	case p.TTL >= t.LeaderLease:

@@ -11,6 +11,41 @@ func TestWait(t *testing.T) {
 	}
 }
 
+// TestWaitForTheWatchdog is section 11: the last feeding comes as late as E - F, and only then wd begins. All is reckoned anew
+// here as a sum of instants: sent at 0 by a clock that runs as slowly as rho lets it, seen by one that runs as fast.
+func TestWaitForTheWatchdog(t *testing.T) {
+	slow := func(d time.Duration) float64 { return float64(d) / 0.99 } // of true time
+	fast := func(d time.Duration) float64 { return float64(d) / 1.01 }
+	for _, c := range []struct {
+		name    string
+		h, wd   time.Duration
+		atLeast time.Duration // what a too hasty formula would give
+	}{
+		{"none", time.Second, 0, 0},
+		{"the usual", time.Second, 6 * time.Second, 6 * time.Second},
+		{"short lease", 300 * time.Millisecond, 2 * time.Second, 2 * time.Second},
+		{"shorter than the fence budget", time.Minute, 50 * time.Millisecond, 0},
+	} {
+		p := DefaultLease(c.h)
+		p.Watchdog = c.wd
+		fenced := slow(p.TTL)                                                // by the guard
+		if reset := slow(p.TTL-p.Fence) + slow(p.Watchdog); p.Watchdog > 0 { // by the watchdog, if the guard is not scheduled
+			fenced = max(fenced, reset)
+		}
+		if w := p.Wait(); fast(w) < fenced || fast(w-2) > fenced || w <= c.atLeast {
+			t.Errorf("%s: W is %v, and the holder is gone %v after the heartbeat was sent", c.name, w, time.Duration(fenced))
+		}
+	}
+}
+
+// TestWaitNeverOverflows takes the longest numbers that can be recorded.
+func TestWaitNeverOverflows(t *testing.T) {
+	p := LeaseParams{TTL: MaxTTL, Fence: 1, RhoPPM: 499_999, Watchdog: MaxWatchdog}
+	if w := p.Wait(); w < 3*MaxTTL {
+		t.Errorf("W is %v, want about 3 times ttl and watchdog", w)
+	}
+}
+
 func TestDefaultsPassTheirOwnCheck(t *testing.T) {
 	for _, h := range []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second, time.Minute} {
 		if err := DefaultLease(h).Check(DefaultTimings(h)); err != nil {
@@ -29,6 +64,8 @@ func TestCheckRefuses(t *testing.T) {
 		{"transport at half the ttl", func(p *LeaseParams, g *Timings) { g.Transport = p.TTL / 2 }},
 		{"fence at half the ttl", func(p *LeaseParams, g *Timings) { p.Fence = p.TTL / 2 }},
 		{"no ttl", func(p *LeaseParams, g *Timings) { p.TTL = 0 }},
+		{"a watchdog without end", func(p *LeaseParams, g *Timings) { p.Watchdog = MaxWatchdog + 1 }},
+		{"a watchdog of before", func(p *LeaseParams, g *Timings) { p.Watchdog = -1 }},
 		{"rho of a half", func(p *LeaseParams, g *Timings) { p.RhoPPM = 500_000 }},
 	} {
 		p, g := DefaultLease(time.Second), DefaultTimings(time.Second)

@@ -113,6 +113,8 @@ type GuardStatus struct {
 	Postmaster  int           `json:"postmaster"`  // its pid; 0: none runs
 	Containment string        `json:"containment"` // cgroup | descendants
 	Locked      bool          `json:"locked"`      // memory locked
+
+	Watchdog WatchdogStatus `json:"watchdog,omitzero"`
 }
 
 // NodeStatus is a node's answer to a peer's status call: what it sees now, in durations, never in its own clock.

@@ -126,6 +126,9 @@ func acquireObstacle(v *cluster.View, c cluster.AcquireLeader) string {
 // leaseObstacle says why a lease cannot be recorded: W could not be computed from it (L4); empty: it can. The full
 // check against Raft's timings is the config's.
 func leaseObstacle(l cluster.LeaseParams) string {
+	if l.Watchdog < 0 || l.Watchdog > cluster.MaxWatchdog {
+		return fmt.Sprintf("lease with a watchdog of %v: want 0 to %v", l.Watchdog, cluster.MaxWatchdog)
+	}
 	if l.TTL <= 0 || l.TTL > maxLeaseTTL || l.Fence < 0 || l.Fence >= l.TTL || l.RhoPPM < 0 || l.RhoPPM >= 500_000 {
 		return fmt.Sprintf("lease of ttl %v, fence %v, rho %d ppm: want 0 < ttl <= %v, 0 <= fence < ttl, 0 <= rho < 500000 ppm",
 			l.TTL, l.Fence, l.RhoPPM, maxLeaseTTL)

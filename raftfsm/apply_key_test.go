@@ -170,6 +170,8 @@ func TestReleaseRefuseHandbackLease(t *testing.T) {
 	release := cluster.ReleaseLeader{Node: "n1", Term: 1, Reason: "switchover", Time: "t"}
 	longer := testLease
 	longer.TTL = 900 * time.Millisecond
+	watched, endless := testLease, testLease
+	watched.Watchdog, endless.Watchdog = cluster.MaxWatchdog, cluster.MaxWatchdog+1
 	runCases(t, healthyMachine, []applyCase{
 		{name: "B1 release", cmd: release, check: func(v *cluster.View) bool { return v.Key.Released && v.Key.Holder == "n1" && v.Key.Term == 1 }},
 		{name: "release again", prepare: []cluster.Command{release}, cmd: release, same: true},
@@ -193,6 +195,8 @@ func TestReleaseRefuseHandbackLease(t *testing.T) {
 		{name: "L4 lease, as it is", cmd: cluster.SetLease{Node: "n1", Term: 1, Lease: testLease}, same: true},
 		{name: "L4 lease of another term", cmd: cluster.SetLease{Node: "n1", Term: 2, Lease: longer}, refused: "at term 2"},
 		{name: "L4 lease of another's", cmd: cluster.SetLease{Node: "n2", Term: 1, Lease: longer}, refused: `asked by "n2"`},
+		{name: "L4 a watchdog is recorded", cmd: cluster.SetLease{Node: "n1", Term: 1, Lease: watched}, check: func(v *cluster.View) bool { return v.Key.Lease.Watchdog == cluster.MaxWatchdog }},
+		{name: "L4 a watchdog beyond what a taker can wait for", cmd: cluster.SetLease{Node: "n1", Term: 1, Lease: endless}, refused: "lease with a watchdog of 10m0.000000001s: want 0 to 10m0s"},
 		{name: "L4 no lease", cmd: cluster.SetLease{Node: "n1", Term: 1}, refused: "lease of ttl 0s"},
 	})
 	runCases(t, newMachine, []applyCase{

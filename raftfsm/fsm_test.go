@@ -216,6 +216,30 @@ func TestEntryFormIsFrozen(t *testing.T) {
 	}
 }
 
+// What a watchdog is recorded by stands in the entry only where there is one: the entries of clusters without are what they
+// were before there were any.
+func TestEntryWithoutAWatchdogIsAsBefore(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		wd   time.Duration
+		want string
+	}{
+		{0, `{"v":1,"kind":"set_lease","body":{"node":"n1","term":1,"lease":{"ttl":800000000,"fence":100000000,"rho_ppm":10000}}}`},
+		{6 * time.Second, `{"v":1,"kind":"set_lease","body":{"node":"n1","term":1,"lease":{"ttl":800000000,"fence":100000000,"rho_ppm":10000,"watchdog":6000000000}}}`},
+	} {
+		lease := testLease
+		lease.Watchdog = c.wd
+		cmd := cluster.SetLease{Node: "n1", Term: 1, Lease: lease}
+		data, err := encodeCommand(cmd)
+		if err != nil || string(data) != c.want {
+			t.Errorf("entry %s (%v), want %s", data, err, c.want)
+		}
+		if back, err := decodeCommand(data); err != nil || back != cmd {
+			t.Errorf("%s came back as %+v (%v)", data, back, err)
+		}
+	}
+}
+
 // Each kind that can be decoded has a rule, and comes back from its entry as it was.
 func TestEveryKindIsDecodedAndApplied(t *testing.T) {
 	t.Parallel()

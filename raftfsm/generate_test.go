@@ -44,7 +44,9 @@ func anyRule(t *rapid.T, v *cluster.View, primary cluster.NodeID) (standbys []cl
 }
 
 func anyLease(t *rapid.T) cluster.LeaseParams {
-	return often(t, "lease", testLease, cluster.DefaultLease(2*time.Second), cluster.DefaultLease(5*time.Hour), cluster.LeaseParams{},
+	watched := testLease
+	watched.Watchdog = rapid.SampledFrom([]time.Duration{time.Second, 6 * time.Second, cluster.MaxWatchdog, cluster.MaxWatchdog + 1, -1}).Draw(t, "watchdog")
+	return often(t, "lease", testLease, watched, cluster.DefaultLease(2*time.Second), cluster.DefaultLease(5*time.Hour), cluster.LeaseParams{},
 		cluster.LeaseParams{TTL: time.Second, RhoPPM: 1_000_000}, cluster.LeaseParams{TTL: time.Second, Fence: time.Second})
 }
 

@@ -265,7 +265,8 @@ func (m *model) ruleFits(r cluster.SyncRule) bool {
 func mode(m cluster.SyncMode) bool { return m == "quorum" || m == "on" || m == "off" }
 
 func sane(l cluster.LeaseParams) bool {
-	return l.TTL > 0 && l.TTL <= time.Hour && l.Fence >= 0 && l.Fence < l.TTL && l.RhoPPM >= 0 && l.RhoPPM < 500_000
+	return l.TTL > 0 && l.TTL <= time.Hour && l.Fence >= 0 && l.Fence < l.TTL && l.RhoPPM >= 0 && l.RhoPPM < 500_000 &&
+		l.Watchdog >= 0 && l.Watchdog <= 10*time.Minute
 }
 
 // view is the state that a machine at this point must show, without index, events and Raft's configuration.

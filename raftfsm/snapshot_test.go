@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -47,7 +48,9 @@ func persisted(tb interface{ Fatalf(string, ...any) }, f *fsm) []byte {
 func TestSnapshotRoundTrip(t *testing.T) {
 	t.Parallel()
 	m := healthyMachine(t)
-	m.must(takeOver(), cluster.Refuse{Node: "n3", Term: 3, Reason: "disk"}, cluster.CountHandback{Term: 2})
+	watched := takeOver()
+	watched.Lease.Watchdog = 6 * time.Second
+	m.must(watched, cluster.Refuse{Node: "n3", Term: 3, Reason: "disk"}, cluster.CountHandback{Term: 2})
 	m.StoreConfiguration(m.index+1, raft.Configuration{Servers: []raft.Server{{ID: "n1"}, {ID: "n2"}}})
 	v := *m.View()
 	v.Extension, v.Pause = &cluster.Extension{Holder: "n2", Term: 2, Duration: 5}, &cluster.Pause{Holder: "n2", Term: 2}
@@ -61,6 +64,9 @@ func TestSnapshotRoundTrip(t *testing.T) {
 	}
 	if !reflect.DeepEqual(other.View(), m.View()) || woken != 1 {
 		t.Errorf("restored (woken %d times)\n%+v, want\n%+v", woken, other.View(), m.View())
+	}
+	if wd := other.View().Key.Lease.Watchdog; wd != 6*time.Second {
+		t.Errorf("restored with a watchdog of %v, want 6s", wd)
 	}
 	if again := persisted(t, other); !bytes.Equal(again, data) {
 		t.Errorf("written again\n%s, want\n%s", again, data)

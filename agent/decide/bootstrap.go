@@ -45,6 +45,9 @@ func firstTerm(o *Observation) (Decision, bool) {
 	if d, differs := register(o); differs {
 		return d, true
 	}
+	if missing := o.Local.Guard.Watchdog.Missing(); missing != "" { // section 11
+		return again(o, Decision{Action: Wait, Reason: ReasonNoWatchdog, Detail: missing}), true
+	}
 	mode := o.View.Config.SynchronousMode
 	return Decision{Action: Acquire, Reason: ReasonFirstStart, Term: 1, Acquire: cluster.AcquireLeader{
 		Node: o.Self, RulesVersion: o.View.RulesVersion, Member: me, Lease: o.Lease0, Mode: mode,

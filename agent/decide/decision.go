@@ -87,6 +87,7 @@ const (
 	ReasonNoStandby        Reason = "no standby could take over sooner"
 	ReasonResume           Reason = "the switchover did not come to pass: the same primary starts again"
 	ReasonCannotPromote    Reason = "promotion did not succeed"
+	ReasonNoWatchdog       Reason = "a watchdog is required and cannot be used"
 	ReasonHandedOver       Reason = "another node is taking over: this one starts when it knows where to stream from"
 	ReasonCannotVouch      Reason = "this node held the key and cannot vouch for its own postgres"
 	ReasonStopped          Reason = "postgres is not running"

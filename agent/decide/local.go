@@ -27,7 +27,7 @@ func CannotPromote(s cluster.NodeStatus, tags cluster.Tags) string {
 	case !s.Guard.Alive:
 		return "its guard does not answer"
 	}
-	return ""
+	return s.Guard.Watchdog.Missing() // in mode required no node without it is a candidate (section 11)
 }
 
 // RefusedData says why a data directory must be left untouched, for an operator; empty: it may be used.

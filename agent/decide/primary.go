@@ -63,6 +63,9 @@ func promote(o *Observation) (Decision, bool) {
 	if fork.Term != k.Term || fork.Node != o.Self { // acquired in place, but it is no primary any more
 		return handOver(o, ReasonCrashed)
 	}
+	if o.Local.Guard.Watchdog.Missing() != "" { // section 11
+		return handOver(o, ReasonNoWatchdog)
+	}
 	if d, ok := promoteFull(o); ok { // B2
 		return d, true
 	}
@@ -83,6 +86,9 @@ func revive(o *Observation) (Decision, bool) {
 	}
 	if p.Timeline != k.Timeline {
 		return Decision{Action: StartStandby, Reason: ReasonStopped}, true
+	}
+	if o.Local.Guard.Watchdog.Missing() != "" { // section 11
+		return handOver(o, ReasonNoWatchdog)
 	}
 	if o.Resume && o.Failures[StartPrimary] == 0 {
 		return Decision{Action: StartPrimary, Reason: ReasonResume, Term: k.Term}, true

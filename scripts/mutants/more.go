@@ -76,7 +76,7 @@ var more = []mutant{
 	{"attests-reused-in-another-raft-term", "K5", "agent/observe.go",
 		"fresh.Promises, fresh.Hops, fresh.HandedAt = a.ledger.Promises", "fresh.Attests = a.ledger.Attests\n\t\tfresh.Promises, fresh.Hops, fresh.HandedAt = a.ledger.Promises", "./agent", "^(TestK5LedgerTurnsWithTheTerms|TestK6PromisesTravelAttestsDoNot)$"},
 	{"refusal-not-recorded", "K6", "agent/act_handover.go",
-		"if d.Reason != decide.ReasonCannotPromote && d.Reason != decide.ReasonDiskFull {", "if d.Reason != \"\" {", "./agent", "^TestK6HandOverRecordsTheRefusal$"},
+		"case decide.ReasonCannotPromote, decide.ReasonDiskFull, decide.ReasonNoWatchdog:", "case \"never\":", "./agent", "^TestK6HandOverRecordsTheRefusal$"},
 
 	// Promises and positions.
 	{"promise-not-fsynced", "V1", "pgctl/marks_io.go",

@@ -20,7 +20,7 @@ var mutants = []mutant{
 	{"lease-with-one-answer-too-few", "L1", "cluster/lease.go",
 		"len(times) < q {", "len(times) < q-1 {", "./cluster", "^TestLeaseEnd$"},
 	{"wait-without-drift", "L4", "cluster/lease.go",
-		"return time.Duration((int64(p.TTL)*num + den - 1) / den)", "_, _ = num, den\n\treturn p.TTL", "./cluster", "^TestWait$"},
+		"return time.Duration((int64(span)*num + den - 1) / den)", "_, _ = num, den\n\treturn span", "./cluster", "^TestWait$"},
 	{"alive-until-E", "L5", "cluster/lease.go",
 		"return l.End.Add(-p.Fence)", "return l.End", "./agent/decide", "^TestHolder$"},
 	{"primary-without-lease-not-fenced", "L5", "agent/decide/fence.go",
