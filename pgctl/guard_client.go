@@ -28,6 +28,8 @@ type Guard struct {
 	waiting map[uint64]chan guardAnswer
 	gone    error // set once the connection is lost
 	closed  bool
+
+	watchdog askedWatchdog
 }
 
 // quickCall bounds the calls that never wait for Postgres, when ctx does not bound them sooner.
@@ -67,6 +69,7 @@ func (g *Guard) Detail(ctx context.Context) (GuardDetail, error) {
 	if a.Status == nil {
 		return GuardDetail{}, &remoteError{op: opStatus, text: "answer has no status"}
 	}
+	a.Status.Watchdog = g.watchdogOf(a.Status.Watchdog)
 	return *a.Status, nil
 }
 

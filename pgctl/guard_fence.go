@@ -45,7 +45,7 @@ func (g *guardServer) setLease(l cluster.Lease, budget time.Duration) error {
 	case late >= 0:
 		return fmt.Errorf("%w: term %d, its fence point passed %v ago", ErrLeaseRefused, l.Term, late)
 	}
-	if err := g.timer.set(l.End.Add(-budget)); err != nil {
+	if err := g.timer.set(g.ringAt(l.End.Add(-budget))); err != nil {
 		return err
 	}
 	g.lease, g.budget = l, budget
@@ -131,6 +131,8 @@ func (g *guardServer) due(now cluster.Instant) *fencing {
 	l := cluster.LeaseParams{Fence: g.budget}
 	if g.lease.Term != 0 && !g.lease.Live(l, now) {
 		g.beginFence(g.lease.Term, now, g.lease.End.Add(-g.budget/2), true)
+	} else if g.lease.Term != 0 {
+		g.allowFeed()
 	}
 	return nil
 }

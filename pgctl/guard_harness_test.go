@@ -66,6 +66,7 @@ func guardMain(args []string) error {
 			opt.BinDir = args[i+1]
 		}
 	}
+	opt.watchdog = fakeDriver{dataDir: opt.DataDir}
 	return RunGuard(context.Background(), opt)
 }
 

@@ -26,6 +26,9 @@ const (
 func (g *guardServer) start(r StartRequest) error {
 	g.orders.Lock()
 	defer g.orders.Unlock()
+	if r.Primary {
+		g.armWatchdog(r.Term)
+	}
 	if err := g.mayStart(r, false); err != nil {
 		return err
 	}
@@ -87,6 +90,9 @@ func (g *guardServer) mayStart(r StartRequest, count bool) error {
 		if err := g.holds(r.Term); err != nil {
 			return fmt.Errorf("start as a primary: %w", err)
 		}
+		if err := g.watched(); err != nil {
+			return fmt.Errorf("start as a primary: %w", err)
+		}
 	}
 	if count {
 		g.spawns++
@@ -145,6 +151,7 @@ const promoteSignal = "promote"
 // children send the postmaster SIGUSR1 too; so what is not wanted any more after it counts as promoted, and the fence
 // that stands in the way ends it.
 func (g *guardServer) promote(t cluster.Term) error {
+	g.armWatchdog(t)
 	if err := g.mayPromote(t); err != nil {
 		return err
 	}
@@ -192,6 +199,9 @@ func (g *guardServer) promotable(t cluster.Term) error {
 		return fmt.Errorf("promote: %w", ErrNotRunning)
 	}
 	if err := g.holds(t); err != nil {
+		return fmt.Errorf("promote: %w", err)
+	}
+	if err := g.watched(); err != nil {
 		return fmt.Errorf("promote: %w", err)
 	}
 	return nil

@@ -17,6 +17,8 @@ type GuardOptions struct {
 	Dir     string // raft.data_dir/guard: socket, lock, log and marks
 	DataDir string // PGDATA; taken anew at each start, so the directory behind it may be swapped
 	BinDir  string // where postgres is
+
+	watchdog watchdogDriver // a test's fake; nil: the kernel's
 }
 
 // StopMode says how a stop begins.
@@ -76,8 +78,10 @@ const (
 	opStart   = "start"
 	opStop    = "stop"
 	opPromote = "promote"
-	opReload  = "reload"
-	opQuit    = "quit"
+
+	opWatchdog = "watchdog" // a guard of before it answers bad_request
+	opReload   = "reload"
+	opQuit     = "quit"
 )
 
 // guardRequest is one line from an agent.
@@ -92,6 +96,8 @@ type guardRequest struct {
 	Start    *StartRequest   `json:"start,omitempty"`
 	Mode     StopMode        `json:"mode,omitempty"`     // stop
 	Deadline time.Duration   `json:"deadline,omitempty"` // stop, nanoseconds
+
+	Watchdog *WatchdogSettings `json:"watchdog,omitempty"`
 }
 
 // guardAnswer is one line to an agent: the answer to the request ID, or an event (ID 0).
@@ -114,6 +120,7 @@ var (
 	ErrRunning      = errors.New("a postmaster runs")
 	ErrNotRunning   = errors.New("no postmaster runs")
 	ErrNoStandby    = errors.New("standby.signal missing")
+	ErrNoWatchdog   = errors.New("a watchdog is required")
 )
 
 // errBadRequest is a message that no agent should send.
@@ -131,6 +138,7 @@ var guardCodes = []struct {
 	{"running", ErrRunning},
 	{"not_running", ErrNotRunning},
 	{"no_standby_signal", ErrNoStandby},
+	{"no_watchdog", ErrNoWatchdog},
 	{"bad_request", errBadRequest},
 }
 

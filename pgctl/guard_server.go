@@ -54,6 +54,8 @@ type guardServer struct {
 	last      *GuardEvent
 	quitting  bool
 	quit      chan struct{}
+
+	dog guardDog
 }
 
 // guardNotes is what the machine permitted.
@@ -116,7 +118,7 @@ func newGuardServer(opt GuardOptions, log *slog.Logger) (*guardServer, error) {
 	debug.SetGCPercent(25)
 	g := &guardServer{
 		opt: opt, log: log, changed: make(chan struct{}), quit: make(chan struct{}),
-		early: map[int]syscall.WaitStatus{}, childless: true,
+		early: map[int]syscall.WaitStatus{}, childless: true, dog: newGuardDog(opt.watchdog),
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("guard: become child subreaper: %w", err)
@@ -168,6 +170,7 @@ func (g *guardServer) run(ctx context.Context) error {
 		}
 	}()
 	go fence.run()
+	go g.keepWatchdog()
 	go g.accept(listener)
 	g.log.Info("guard ready", "pid", os.Getpid(), "dir", g.opt.Dir, "containment", g.containment(), "locked", g.note.locked,
 		"no_primary", g.marked, "notes", g.note.notes)
@@ -177,6 +180,7 @@ func (g *guardServer) run(ctx context.Context) error {
 		g.log.Info("guard told to end, stopping postgres", "reason", context.Cause(ctx))
 		g.endOrderly()
 	}
+	g.leaveWatchdog()
 	err = listener.Close() // removes the socket
 	if g.cg != nil {
 		g.cg.remove()

@@ -125,6 +125,8 @@ func (g *guardServer) handle(s *guardSession, r guardRequest) (*GuardDetail, err
 		return nil, g.promote(r.Term)
 	case opStop:
 		return nil, g.stop(s, r.Mode, r.Deadline)
+	case opWatchdog:
+		return nil, g.setWatchdog(r.Watchdog)
 	case opReload:
 		return nil, g.reload()
 	case opQuit:

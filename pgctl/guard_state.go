@@ -19,7 +19,7 @@ func (g *guardServer) detail() *GuardDetail {
 	d := &GuardDetail{
 		GuardStatus: cluster.GuardStatus{
 			Alive: true, PID: os.Getpid(), Term: g.lease.Term, NoPrimary: g.marked,
-			Containment: g.containmentLocked(), Locked: g.note.locked,
+			Containment: g.containmentLocked(), Locked: g.note.locked, Watchdog: g.watchdogStatus(),
 		},
 		Version: guardVersion, Lease: g.lease, Fence: g.budget, Fencing: g.fencing != nil, Last: g.last, Notes: g.note.notes,
 	}
