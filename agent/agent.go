@@ -22,9 +22,9 @@ type Options struct {
 	Node      cluster.Node // how this node registers itself; its incarnation comes from the data directory
 	Members   []cluster.NodeID
 	Heartbeat time.Duration
-	Lease     cluster.LeaseParams
-	UseRewind bool            // postgresql.use_pg_rewind
-	Dynamic   cluster.Dynamic // the first dynamic config, used by the first claim only
+	Lease     cluster.LeaseParams // what an acquisition of this node records, with its watchdog where that is required
+	UseRewind bool                // postgresql.use_pg_rewind
+	Dynamic   cluster.Dynamic     // the first dynamic config, used by the first claim only
 	Raft      Consensus
 	Guard     Guard
 	Postgres  Postgres
@@ -91,6 +91,7 @@ type Agent struct {
 	ranFull      bool                          // Postgres has run since it last ended on a disk without room
 	holdsIn      cluster.Term                  // the key's term that holdsFrom is about
 	holdsFrom    cluster.Instant               // decide.Observation.HoldsSince
+	watchdogSaid cluster.WatchdogStatus        // the watchdog as it was told last
 	hiding       bool                          // /primary is 503: the primary is on its way out
 	said         decide.Decision               // the last one logged
 }

@@ -29,6 +29,7 @@ func (a *Agent) loop(ctx context.Context) {
 			a.publish(o)
 			a.note(ctx, o, d)
 			a.noteShown(ctx, o)
+			a.noteWatchdog(ctx, o)
 			a.settle(o)
 			if d.Action == decide.None || d.Action == decide.Wait {
 				timer.Reset(a.sleep(o, d))

@@ -158,7 +158,7 @@ func sameLook(a, b localView) bool {
 	p, q := a.postgres, b.postgres
 	return p.State == q.State && p.Role == q.Role && p.Timeline == q.Timeline && p.Data == q.Data && p.Streaming == q.Streaming &&
 		p.Source == q.Source && a.position.Known() == b.position.Known() && len(p.Replication) == len(q.Replication) && a.guard.Alive == b.guard.Alive &&
-		a.guard.NoPrimary == b.guard.NoPrimary && a.guard.Postmaster == b.guard.Postmaster
+		a.guard.NoPrimary == b.guard.NoPrimary && a.guard.Postmaster == b.guard.Postmaster && a.guard.Watchdog == b.guard.Watchdog
 }
 
 // forget drops the remembered position: Postgres or its directory was changed.

@@ -29,6 +29,7 @@ type Status struct {
 	Tags                     map[string]any `json:"tags,omitempty"`
 	DatabaseSystemIdentifier string         `json:"database_system_identifier,omitempty"`
 	PendingRestart           bool           `json:"pending_restart,omitempty"`
+	WatchdogFailed           bool           `json:"watchdog_failed,omitempty"` // required, and cannot be used
 	Patroni                  Identity       `json:"patroni"`
 	PGQuorum                 Own            `json:"pgquorum"`
 }
@@ -87,6 +88,17 @@ type GuardOwn struct {
 	Term        uint64 `json:"term"`
 	NoPrimary   uint64 `json:"no_primary"`
 	Containment string `json:"containment"`
+
+	Watchdog *WatchdogOwn `json:"watchdog,omitempty"` // left out where watchdog.mode is off
+}
+
+// WatchdogOwn is this node's watchdog.
+type WatchdogOwn struct {
+	Mode     string `json:"mode"`
+	Active   bool   `json:"active"`
+	TimeoutS int64  `json:"timeout_s"` // 0 while it is not active
+	Endless  bool   `json:"endless,omitempty"`
+	Problem  string `json:"problem,omitempty"`
 }
 
 // SyncOwn is the sync rule that was recorded last, and the k that the cluster aims at.
@@ -154,6 +166,7 @@ func (s *Server) statusOf(p probe) Status {
 		Tags:                     flatTags(p.node().Tags),
 		DatabaseSystemIdentifier: pg.SystemID,
 		PendingRestart:           pg.PendingRestart,
+		WatchdogFailed:           snap.Local.Guard.Watchdog.Missing() != "",
 		Patroni:                  Identity{Version: PatroniVersion, Scope: s.opt.Scope, Name: s.opt.Name},
 		PGQuorum:                 s.own(p),
 	}
@@ -202,7 +215,8 @@ func (s *Server) own(p probe) Own {
 		LeaseMS: p.leaseRemaining().Milliseconds(),
 		Raft: RaftOwn{State: string(l.Raft.State), Leader: string(l.Raft.Leader), Term: l.Raft.Term,
 			CommitIndex: l.Raft.Commit, LastContactMS: l.Raft.LastContact.Milliseconds()},
-		Guard: GuardOwn{Alive: l.Guard.Alive, Term: uint64(l.Guard.Term), NoPrimary: uint64(l.Guard.NoPrimary), Containment: l.Guard.Containment},
+		Guard: GuardOwn{Alive: l.Guard.Alive, Term: uint64(l.Guard.Term), NoPrimary: uint64(l.Guard.NoPrimary), Containment: l.Guard.Containment,
+			Watchdog: watchdogOwn(l.Guard.Watchdog)},
 		Sync:  SyncOwn{Mode: string(v.Config.SynchronousMode), Set: []cluster.NodeID{}, KFull: p.snap.KFull, Rules: len(v.Rules)},
 		Data:  string(l.Postgres.Data), Detail: l.Postgres.DataDetail,
 		Phase: p.snap.Phase,
@@ -220,6 +234,13 @@ func (s *Server) own(p probe) Own {
 		o.Disks = append(o.Disks, DiskOwn{Uses: d.Uses, Dir: d.Dir, Free: d.Free, Alarm: string(d.Alarm), Why: d.Why})
 	}
 	return o
+}
+
+func watchdogOwn(w cluster.WatchdogStatus) *WatchdogOwn {
+	if w.Mode == "" || w.Mode == cluster.WatchdogOff && !w.Active {
+		return nil
+	}
+	return &WatchdogOwn{Mode: string(w.Mode), Active: w.Active, TimeoutS: int64(w.Timeout.Seconds()), Endless: w.Endless, Problem: w.Problem}
 }
 
 // leaseRemaining is the time until the fence point of this node's lease of the key's term; 0 when it has none.

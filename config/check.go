@@ -21,6 +21,7 @@ func (c *Config) check(found *findings) {
 	c.checkPostgres(found)
 	c.checkUsers(found)
 	c.checkDisk(found)
+	c.checkWatchdog(found)
 	c.checkTags(found)
 	c.checkLog(found)
 	c.checkDCS(found)

@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"pgquorum/cluster"
 )
 
 // TestMistakesOfContent holds each limit, with the text, line and column that an operator reads.
@@ -110,6 +113,18 @@ func TestMistakesOfContent(t *testing.T) {
 			}},
 		{"an alarm below the minimum", []string{raft, "disk: {warn_free: 100MB, min_free_wal: 200MB}\nraft:\n"},
 			[]string{"node.yml:3:26: disk.min_free_wal: want disk.warn_free, 104857600 bytes, or less, have 209715200: the alarm would come after what it is to prevent"}},
+		{"watchdog's mode", []string{raft, "watchdog: {mode: sometimes}\nraft:\n"},
+			[]string{`node.yml:3:12: watchdog.mode: want off, automatic or required, have "sometimes"`}},
+		{"watchdog's device", []string{raft, "watchdog: {device: watchdog0}\nraft:\n"},
+			[]string{`node.yml:3:12: watchdog.device: want an absolute path, have "watchdog0"`}},
+		{"watchdog of half seconds", []string{raft, "watchdog: {timeout: 2500ms}\nraft:\n"},
+			[]string{"node.yml:3:12: watchdog.timeout: want whole seconds, as the kernel's devices have, have 2.5s"}},
+		{"watchdog that a lease would meet", []string{raft, "watchdog: {timeout: 1}\nraft:\n"},
+			[]string{"node.yml:3:12: watchdog.timeout: want 1.8s at least, the lease of 800ms and 1s to end PostgreSQL in, have 1s"}},
+		{"Patroni's half of a ttl", []string{raft, "watchdog: {mode: required, safety_margin: -1}\nraft:\n"},
+			[]string{"node.yml:3:28: watchdog.safety_margin: want 0 or more, have -1s: the timeout is watchdog.timeout here, no part of a ttl"}},
+		{"watchdog that nobody waits for", []string{raft, "watchdog: {timeout: 400, safety_margin: 201}\nraft:\n"},
+			[]string{"node.yml:3:12: watchdog.timeout: want 10m0s at most together with safety_margin, have 6m40s and 3m21s"}},
 		{"dynamic config", []string{raft, "bootstrap: {dcs: {synchronous_node_count: 0, primary_start_timeout: -1, primary_stop_timeout: -2}}\nraft:\n"},
 			[]string{
 				"node.yml:3:19: bootstrap.dcs.synchronous_node_count: want 1 or more, have 0",
@@ -185,6 +200,8 @@ func TestWarnings(t *testing.T) {
 			"node.yml:20:28: bootstrap.dcs.loop_wait: has no meaning here: the agent wakes on events; ignored",
 			"node.yml:20:43: bootstrap.dcs.retry_timeout: has no meaning here: there is no store to retry; ignored",
 		}},
+		{"Patroni's watchdog", healthy + "watchdog: {mode: require, device: /dev/watchdog0, safety_margin: 5, driver: testing}\n",
+			[]string{"node.yml:17:69: watchdog.driver: has no meaning here: the device is the kernel's; ignored"}},
 		{"Patroni's keys that ask for nothing", healthy + "watchdog: {mode: off, device: /dev/watchdog, safety_margin: 5}\ntags: {clonefrom: false, nostream: no}\nvip:\n", nil},
 		{"a tag near a known one", healthy + "tags: {no_failover: true, zone: a}\n",
 			[]string{"node.yml:17:8: tags.no_failover: taken as a tag of your own; if tags.nofailover was meant, mend its spelling"}},
@@ -200,6 +217,38 @@ func TestWarnings(t *testing.T) {
 			wantLines(t, "errors", errs)
 			wantLines(t, "warnings", warnings, c.want...)
 		})
+	}
+}
+
+// TestWatchdog holds what an acquisition records: nothing but in mode required.
+func TestWatchdog(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		text     string
+		mode     cluster.WatchdogMode
+		timeout  time.Duration
+		recorded time.Duration
+	}{
+		{"", cluster.WatchdogAutomatic, 5 * time.Second, 0},
+		{"watchdog: {mode: off, timeout: 1}\n", cluster.WatchdogOff, time.Second, 0},
+		{"watchdog: {mode: false}\n", cluster.WatchdogOff, 5 * time.Second, 0},
+		{"watchdog: {mode: Auto}\n", cluster.WatchdogAutomatic, 5 * time.Second, 0},
+		{"watchdog: {mode: required}\n", cluster.WatchdogRequired, 5 * time.Second, 6 * time.Second},
+		{"watchdog: {mode: required, timeout: 2, safety_margin: 0}\n", cluster.WatchdogRequired, 2 * time.Second, 2 * time.Second},
+	} {
+		conf, _, errs := load(t, healthy+c.text)
+		wantLines(t, "errors", errs)
+		if got := conf.AcquisitionLease().Watchdog; conf.WatchdogMode() != c.mode || conf.Watchdog.Timeout != c.timeout || got != c.recorded {
+			t.Errorf("%s: %s, %v, recorded %v, want %s, %v, %v", c.text, conf.WatchdogMode(), conf.Watchdog.Timeout, got, c.mode, c.timeout, c.recorded)
+		}
+		if conf.Dynamic().Lease != conf.Lease() || conf.Lease().Watchdog != 0 {
+			t.Errorf("%s: a node's watchdog stands in the dynamic config: %+v", c.text, conf.Dynamic().Lease)
+		}
+	}
+	slow, _, errs := load(t, edit(t, healthy, "raft:\n", "raft:\n  heartbeat_timeout: 60\n"))
+	wantLines(t, "errors", errs)
+	if slow.Watchdog.Timeout != 51*time.Second {
+		t.Errorf("a lease of 48s has a watchdog of %v, want 51s", slow.Watchdog.Timeout)
 	}
 }
 

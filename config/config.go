@@ -15,6 +15,7 @@ type Config struct {
 	RestAPI    RestAPI    `yaml:"restapi" desc:"The REST API: health checks for load balancers, status, actions."`
 	PostgreSQL PostgreSQL `yaml:"postgresql" desc:"The local PostgreSQL."`
 	Disk       Disk       `yaml:"disk" desc:"The probes of this node's disks, and how much must be free on them. A minimum of 0 is none."`
+	Watchdog   Watchdog   `yaml:"watchdog" desc:"The watchdog device, which resets this machine when the guard stands still. The last resort: see docs/operating.md."`
 	Tags       Tags       `yaml:"tags" desc:"What the cluster should know of this node. Any other key is a tag of your own: shown in the status, and matched by tag_KEY=VALUE in health checks."`
 	Log        Log        `yaml:"log" desc:"The agent's log; it goes to standard error."`
 	Bootstrap  Bootstrap  `yaml:"bootstrap" desc:"How a new cluster is made. Read once, by the node that makes it; later changes have no effect."`
@@ -99,6 +100,14 @@ type Disk struct {
 	MinFreeRaft   Bytes         `yaml:"min_free_raft" def:"16MB" desc:"Must be free where raft.data_dir is. With less, here or in the next two, the node is promoted only if nobody else will do, and a primary hands over to a standby that has room."`
 	MinFreeWAL    Bytes         `yaml:"min_free_wal" def:"64MB" desc:"Must be free where pg_wal is."`
 	MinFreeData   Bytes         `yaml:"min_free_data" def:"64MB" desc:"Must be free where the data directory is, and each tablespace; a tablespace moves no primary."`
+}
+
+// Watchdog is the section watchdog.
+type Watchdog struct {
+	Mode         string        `yaml:"mode" def:"automatic" desc:"off: never touched. automatic: used when it can be. required: no primary without it, and a take-over from a machine that is silent waits until its watchdog has fired."`
+	Device       string        `yaml:"device" def:"/dev/watchdog" desc:"The device. The user that runs the agent must be able to write to it."`
+	Timeout      time.Duration `yaml:"timeout" def:"5s, or raft.lease_ttl in whole seconds and 3s more where that is longer" desc:"How long after it was fed last the device resets the machine. Whole seconds, raft.lease_ttl and 1s more at least. In mode required a driver that gives more is refused."`
+	SafetyMargin time.Duration `yaml:"safety_margin" def:"1s" desc:"In mode required: how much longer than timeout a take-over waits, for drivers that fire late."`
 }
 
 // Tags is the section tags; the keys that stand in no field are in Custom.

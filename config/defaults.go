@@ -26,6 +26,7 @@ func withConstants() *Config {
 	disk := cluster.DefaultDiskLimits()
 	c.Disk = Disk{ProbeInterval: disk.Every, ProbeDeadline: disk.Deadline, WarnFree: Bytes(disk.Warn),
 		MinFreeRaft: Bytes(disk.MinRaft), MinFreeWAL: Bytes(disk.MinWAL), MinFreeData: Bytes(disk.MinData)}
+	c.Watchdog = Watchdog{Mode: string(cluster.WatchdogAutomatic), Device: "/dev/watchdog", SafetyMargin: time.Second}
 	c.Tags.FailoverPriority = 1
 	c.Log = Log{Level: "info", Format: "text"}
 	c.Bootstrap.DCS = DCS{
@@ -45,6 +46,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Raft.Advertise == "" {
 		c.Raft.Advertise = c.Raft.Members[c.Name]
+	}
+	if !c.places.given("watchdog.timeout") {
+		c.Watchdog.Timeout = max(5*time.Second, c.Lease().TTL.Truncate(time.Second)+3*time.Second)
 	}
 	host, _, err := splitAddress(c.Raft.Advertise)
 	if err != nil {

@@ -84,7 +84,7 @@ var foreignKeys = map[string]note{
 	"postgresql.remove_data_directory_on_rewind_failure":     {text: "is not in this version; a directory that cannot be rewound is kept", quiet: true},
 	"postgresql.remove_data_directory_on_diverged_timelines": {text: "is not in this version; a directory that diverged is kept", quiet: true},
 	"vip":                            {text: "is not in this version; the address would never be set", refuse: true, quiet: true},
-	"watchdog":                       {text: "is not in this version; the guard alone fences. Say watchdog: {mode: off}, or leave it out", refuse: true, quiet: true},
+	"watchdog.driver":                {text: "has no meaning here: the device is the kernel's; ignored"},
 	"tags.clonefrom":                 {text: "is not in this version; clones come from the primary", quiet: true},
 	"tags.replicatefrom":             {text: "is not in this version; every standby streams from the primary", refuse: true, quiet: true},
 	"tags.nostream":                  {text: "is not in this version; the node would stream", refuse: true, quiet: true},
@@ -120,7 +120,7 @@ func (d *decoder) foreign(path string, at, value ast.Node) bool {
 	return true
 }
 
-// asksNothing says whether a value is false, off, none, zero or empty. A watchdog's mode is looked at by itself.
+// asksNothing says whether a value is false, off, none, zero or empty.
 func (d *decoder) asksNothing(path string, value ast.Node) bool {
 	n := d.resolve(value)
 	if isNull(n) {
@@ -139,9 +139,7 @@ func (d *decoder) asksNothing(path string, value ast.Node) bool {
 	case ast.MapNode:
 		nothing := true
 		d.pairs(n, path, func(name string, _, value ast.Node) {
-			if path != "watchdog" || name == "mode" {
-				nothing = nothing && d.asksNothing(join(path, name), value)
-			}
+			nothing = nothing && d.asksNothing(join(path, name), value)
 		})
 		return nothing
 	}

@@ -70,6 +70,7 @@ postgresql:
     - host app app %[11]s trust
     - host all postgres %[11]s scram-sha-256
   use_pg_rewind: %[14]t
+watchdog: {mode: off}
 log: {level: debug, format: text}
 %[12]s`, f.Name, f.Addr, f.RaftDir, strings.Join(members, ", "), f.Heartbeat, f.DataDir, f.BinDir,
 		apiUser, apiPassword, password, subnet, f.Extra, parameters.String(), f.Rewind)

@@ -23,6 +23,7 @@ import (
 type guardAdapter struct {
 	exe string
 	opt pgctl.GuardOptions
+	dog pgctl.WatchdogSettings
 	log *slog.Logger
 	use func(*pgctl.Guard) // tells pgctl which guard to start Postgres through
 
@@ -34,8 +35,8 @@ type guardAdapter struct {
 
 // openGuard takes over the running guard, or starts one. Orphans of a guard that died while no agent watched are ended
 // first (U5).
-func openGuard(ctx context.Context, exe string, opt pgctl.GuardOptions, log *slog.Logger) (*guardAdapter, error) {
-	a := &guardAdapter{exe: exe, opt: opt, log: log, use: func(*pgctl.Guard) {}, events: make(chan agent.GuardEvent, 16)}
+func openGuard(ctx context.Context, exe string, opt pgctl.GuardOptions, dog pgctl.WatchdogSettings, log *slog.Logger) (*guardAdapter, error) {
+	a := &guardAdapter{exe: exe, opt: opt, dog: dog, log: log, use: func(*pgctl.Guard) {}, events: make(chan agent.GuardEvent, 16)}
 	return a, a.Revive(ctx)
 }
 
@@ -44,7 +45,7 @@ func (a *guardAdapter) Revive(ctx context.Context) error {
 	g, err := pgctl.ConnectGuard(ctx, a.opt, a.log)
 	if err == nil {
 		a.log.InfoContext(ctx, "took over the running guard")
-		a.adopt(g)
+		a.adopt(ctx, g)
 		return nil
 	}
 	if !errors.Is(err, pgctl.ErrNoGuard) { // it lives, and may hold a lease: nothing of its is touched (U1)
@@ -57,11 +58,15 @@ func (a *guardAdapter) Revive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.adopt(g)
+	a.adopt(ctx, g)
 	return nil
 }
 
-func (a *guardAdapter) adopt(g *pgctl.Guard) {
+// adopt makes g the guard. One that does not take the watchdog's settings says in its status that it has none.
+func (a *guardAdapter) adopt(ctx context.Context, g *pgctl.Guard) {
+	if err := g.SetWatchdog(ctx, a.dog); err != nil {
+		a.log.WarnContext(ctx, "guard without a watchdog", "mode", a.dog.Mode, "error", err)
+	}
 	a.mu.Lock()
 	old := a.g
 	a.g = g

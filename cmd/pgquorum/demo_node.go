@@ -76,6 +76,7 @@ postgresql:
     shared_buffers: 32MB
     max_connections: "60"
     dynamic_shared_memory_type: mmap
+watchdog: {mode: off}
 `, n.name, n.raft, n.raftDir(), strings.Join(members, ", "), strings.TrimPrefix(n.url, "http://"), demoAPIUser, d.secrets.api,
 		n.postgres, n.dataDir(), d.secrets.superuser, d.secrets.replication, d.secrets.rewind)
 }

@@ -78,7 +78,7 @@ func runAgent(ctx context.Context, path string, env environment) error {
 		return err
 	}
 	guardDir := filepath.Join(c.Raft.DataDir, "guard")
-	guard, err := openGuard(ctx, exe, pgctl.GuardOptions{Dir: guardDir, DataDir: c.PostgreSQL.DataDir, BinDir: c.PostgreSQL.BinDir}, log)
+	guard, err := openGuard(ctx, exe, pgctl.GuardOptions{Dir: guardDir, DataDir: c.PostgreSQL.DataDir, BinDir: c.PostgreSQL.BinDir}, watchdogOf(c), log)
 	if err != nil {
 		return err
 	}
@@ -100,6 +100,10 @@ func checkVersion(ctx context.Context, c *config.Config, log *slog.Logger) error
 	}
 	log.InfoContext(ctx, "postgresql found", "major", major, "bin_dir", c.PostgreSQL.BinDir)
 	return nil
+}
+
+func watchdogOf(c *config.Config) pgctl.WatchdogSettings {
+	return pgctl.WatchdogSettings{Mode: c.WatchdogMode(), Device: c.Watchdog.Device, Timeout: c.Watchdog.Timeout, Least: c.WatchdogLeast()}
 }
 
 // openPostgres gives the local Postgres of a node's file.
@@ -146,7 +150,7 @@ func serve(ctx context.Context, c *config.Config, uid cluster.UID, guard *guardA
 	}
 	a.Store(agent.New(agent.Options{
 		Self: cluster.NodeID(c.Name), Node: registryEntry(c, uid), Members: members(c),
-		Heartbeat: c.Raft.HeartbeatTimeout, Lease: c.Lease(), Dynamic: c.Dynamic(), UseRewind: c.PostgreSQL.UsePgRewind,
+		Heartbeat: c.Raft.HeartbeatTimeout, Lease: c.AcquisitionLease(), Dynamic: c.Dynamic(), UseRewind: c.PostgreSQL.UsePgRewind,
 		Raft: node, Guard: guard, Postgres: postgresAdapter{postgres},
 		Disk: diskAdapter{raftDir: c.Raft.DataDir, dataDir: c.PostgreSQL.DataDir, guardDir: filepath.Join(c.Raft.DataDir, "guard")}, Limits: c.DiskLimits(), Clock: cluster.Boottime, Log: log,
 	}))
