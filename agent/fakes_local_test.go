@@ -19,12 +19,13 @@ type fakeLocalGuard struct {
 	mu      sync.Mutex
 	leased  cluster.Term
 	refused cluster.Term
+	dog     cluster.WatchdogStatus
 }
 
 func (g *fakeLocalGuard) Status(ctx context.Context) (cluster.GuardStatus, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return cluster.GuardStatus{Alive: true, NoPrimary: g.refused}, nil
+	return cluster.GuardStatus{Alive: true, NoPrimary: g.refused, Watchdog: g.dog}, nil
 }
 
 func (g *fakeLocalGuard) Lease(ctx context.Context, l cluster.Lease, _ cluster.LeaseParams) error {

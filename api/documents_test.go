@@ -91,6 +91,8 @@ func TestStatusEdits(t *testing.T) {
 		{"key released", func(f *fakeSource) { f.snap.View.Key.Released = true }, `{"cluster_unlocked":true}`},
 		{"no holder", func(f *fakeSource) { f.snap.View.Key.Holder = "" }, `{"cluster_unlocked":true}`},
 		{"pending restart", func(f *fakeSource) { f.snap.Local.Postgres.PendingRestart = true }, `{"pending_restart":true}`},
+		{"watchdog missing", watchdogIs(cluster.WatchdogStatus{Mode: cluster.WatchdogRequired, Problem: "no device"}), `{"watchdog_failed":true}`},
+		{"watchdog missing, and not required", watchdogIs(cluster.WatchdogStatus{Mode: cluster.WatchdogAutomatic, Problem: "no device"}), `{"watchdog_failed":null}`},
 		{"mode on", func(f *fakeSource) { rule(f, func(r *cluster.SyncRule) { r.Mode = cluster.SyncOn }) }, `{"sync_standby":true,"quorum_standby":null}`},
 		{"no receiver", func(f *fakeSource) {
 			f.snap.Local.Postgres.Received, f.snap.Local.Postgres.Streaming, f.snap.Local.Postgres.ReplayTime = 0, false, ""
@@ -296,6 +298,42 @@ func TestConfig(t *testing.T) {
 		if got := call(t, s, http.MethodGet, "/config", nil).Body.String(); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
+	}
+}
+
+func watchdogIs(w cluster.WatchdogStatus) func(*fakeSource) {
+	return func(f *fakeSource) { f.snap.Local.Guard.Watchdog = w }
+}
+
+// TestWatchdog: the status and the metrics of each state of it.
+func TestWatchdog(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name                     string
+		is                       cluster.WatchdogStatus
+		want                     string
+		active, timeout, problem string
+	}{
+		{"nothing said", cluster.WatchdogStatus{}, `null`, "0", "0", "0"},
+		{"off", cluster.WatchdogStatus{Mode: cluster.WatchdogOff}, `null`, "0", "0", "0"},
+		{"turned off while open", cluster.WatchdogStatus{Mode: cluster.WatchdogOff, Active: true, Timeout: 5 * time.Second}, `{"mode":"off","active":true,"timeout_s":5}`, "1", "5", "0"},
+		{"open", cluster.WatchdogStatus{Mode: cluster.WatchdogRequired, Active: true, Timeout: 5 * time.Second, Endless: true}, `{"mode":"required","active":true,"timeout_s":5,"endless":true}`, "1", "5", "0"},
+		{"not there", cluster.WatchdogStatus{Mode: cluster.WatchdogAutomatic, Problem: "no device"}, `{"mode":"automatic","active":false,"timeout_s":0,"problem":"no device"}`, "0", "0", "1"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			f := primarySource()
+			f.edit(watchdogIs(tc.is))
+			s := newTestServer(f, nil)
+			own := getJSON(t, s, "/patroni").(map[string]any)["pgquorum"].(map[string]any)["guard"].(map[string]any)
+			wantJSON(t, own["watchdog"], tc.want)
+			text := call(t, s, http.MethodGet, "/metrics", nil).Body.String()
+			for name, value := range map[string]string{"active": tc.active, "timeout_seconds": tc.timeout, "problem": tc.problem} {
+				if line := "pgquorum_watchdog_" + name + `{name="n1",scope="main"} ` + value + "\n"; !strings.Contains(text, line) {
+					t.Errorf("no line %q", line)
+				}
+			}
+		})
 	}
 }
 
