@@ -217,8 +217,8 @@ func (s *Server) own(p probe) Own {
 			CommitIndex: l.Raft.Commit, LastContactMS: l.Raft.LastContact.Milliseconds()},
 		Guard: GuardOwn{Alive: l.Guard.Alive, Term: uint64(l.Guard.Term), NoPrimary: uint64(l.Guard.NoPrimary), Containment: l.Guard.Containment,
 			Watchdog: watchdogOwn(l.Guard.Watchdog)},
-		Sync:  SyncOwn{Mode: string(v.Config.SynchronousMode), Set: []cluster.NodeID{}, KFull: p.snap.KFull, Rules: len(v.Rules)},
-		Data:  string(l.Postgres.Data), Detail: l.Postgres.DataDetail,
+		Sync: SyncOwn{Mode: string(v.Config.SynchronousMode), Set: []cluster.NodeID{}, KFull: p.snap.KFull, Rules: len(v.Rules)},
+		Data: string(l.Postgres.Data), Detail: l.Postgres.DataDetail,
 		Phase: p.snap.Phase,
 	}
 	if rule, ok := v.Current(); ok {

@@ -23,6 +23,7 @@ func (w *World) Watch(ctx context.Context) {
 		case <-tick.C:
 		}
 		w.look(seen, terms)
+		w.lookForTwo()
 	}
 }
 

@@ -54,7 +54,7 @@ func (h *Host) KillPostgres() {
 
 // Crash takes the power away: nothing runs, and nobody is told.
 func (h *Host) Crash() {
-	h.change(func() { h.off = true })
+	h.change(func() { h.off, h.watchdog = true, watchdog{} })
 	for _, s := range []service{serviceAgent, servicePostgres} {
 		h.world.net.Freeze(h.Name, s, true)
 	}
@@ -62,8 +62,11 @@ func (h *Host) Crash() {
 	h.guardNow().kill()
 }
 
-// Boot starts a crashed host: the clock begins anew, processes too.
+// Boot starts a crashed host: the clock begins anew, processes too. One that is on already stays as it is.
 func (h *Host) Boot() error {
+	if !h.isOff() {
+		return nil
+	}
 	h.change(func() {
 		h.off, h.booted, h.frozen, h.busy = false, time.Now(), map[service]bool{}, false
 		h.guard = newGuard(h)

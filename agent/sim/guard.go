@@ -110,6 +110,9 @@ func (g *guard) beginLocked(t cluster.Term) chan struct{} {
 				g.h.disk.noPrimary = max(g.h.disk.noPrimary, t)
 			}
 			g.fencing = nil
+			if g.lease.Term == 0 && !g.gone {
+				g.h.watchdog = watchdog{}
+			}
 		})
 		close(done)
 	})
@@ -143,6 +146,7 @@ func (g *guard) setLease(l cluster.Lease, p cluster.LeaseParams) error {
 		return fmt.Errorf("%w: term %d, refused up to %d, held %d", errNoLease, l.Term, g.refused, g.lease.Term)
 	}
 	g.lease, g.budget = l, p.Fence
+	g.h.feedLocked(now)
 	select {
 	case g.poke <- struct{}{}:
 	default:
@@ -210,6 +214,7 @@ func (g *guard) kill() {
 	}
 	g.gone = true
 	g.lease = cluster.Lease{}
+	g.h.feedLocked(g.h.instant(g.h.booted)) // the kernel does, when the device is closed without a word
 	close(g.dead)
 	s := g.h.server
 	g.h.wakeLocked()

@@ -16,17 +16,18 @@ type Host struct {
 
 	events chan agent.GuardEvent // the guard's, for whoever is its agent
 
-	mu      sync.Mutex
-	changed chan struct{} // closed and replaced at every change of what mu guards
-	off     bool
-	full    bool // the disk has no room
-	booted  time.Time
-	frozen  map[service]bool
-	disk    disk
-	guard   *guard  // the present life
-	server  *server // nil: no postmaster
-	busy    bool    // a copy or a rewind works on the directory
-	agent   *process
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced at every change of what mu guards
+	off      bool
+	full     bool // the disk has no room
+	booted   time.Time
+	frozen   map[service]bool
+	disk     disk
+	guard    *guard  // the present life
+	server   *server // nil: no postmaster
+	watchdog watchdog
+	busy     bool // a copy or a rewind works on the directory
+	agent    *process
 }
 
 // disk is what outlives a crash.

@@ -69,6 +69,7 @@ func (h *Host) launchLocked(spec agent.StartSpec, now cluster.Instant) (*server,
 		if err := h.guard.holdsLocked(spec.Term, now); err != nil {
 			return nil, err
 		}
+		h.openWatchdogLocked(now)
 		h.disk.source = nil
 	} else {
 		if err := h.allowedLocked(spec.Source); err != nil {
@@ -142,6 +143,7 @@ func (p postgresPort) Promote(ctx context.Context, t cluster.Term, allotted clus
 			return err
 		}
 		s.mayBePrimary = true
+		h.openWatchdogLocked(now)
 		h.world.live(func() { s.promote(allotted) })
 		return nil
 	})

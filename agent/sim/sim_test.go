@@ -54,6 +54,9 @@ func playSeed(t *testing.T, seed uint64) {
 		opt.Mode = cluster.SyncOff
 	}
 	opt.Strict = seed%11 == 0
+	if seed%4 == 1 {
+		opt.Watchdog = 2 * time.Second
+	}
 	var log bytes.Buffer
 	opt.Log = logOf(&log)
 	defer func() { keepLog(t, seed, &log) }()

@@ -22,6 +22,7 @@ type Options struct {
 	Heartbeat time.Duration
 	Mode      cluster.SyncMode
 	Strict    bool
+	Watchdog  time.Duration // of every host, required; 0: none has one
 	OpenRaft  func(RaftOptions) (Raft, error)
 	Log       io.Writer // the agents' logs; nil: none
 }
@@ -57,6 +58,8 @@ type World struct {
 	trace   []string // what was done to it, in words
 	closing bool
 	lost    bool // one node's data is lost for ever
+
+	two bool // lookForTwo saw two at its last look; Watch's own
 }
 
 // NewWorld makes the hosts, all booted, their agents running.
@@ -79,6 +82,9 @@ func NewWorld(opt Options) (*World, error) {
 			frozen: map[service]bool{}, rate: 1 + float64(w.rand.Int64N(18_001)-9_000)/1e6}
 		h.disk.wal.forks = map[cluster.Timeline]cluster.Fork{}
 		h.guard = newGuard(h)
+		if opt.Watchdog > 0 {
+			w.live(h.watchWatchdog)
+		}
 		w.Hosts = append(w.Hosts, h)
 	}
 	for _, h := range w.Hosts {
@@ -218,8 +224,10 @@ func (h *Host) agentOptions(p *process, log *slog.Logger) agent.Options {
 		names = append(names, o.Name)
 	}
 	lease := cluster.DefaultLease(w.opt.Heartbeat)
+	recorded := lease
+	recorded.Watchdog = w.opt.Watchdog
 	return agent.Options{
-		Self: h.Name, Members: names, Heartbeat: w.opt.Heartbeat, Lease: lease, UseRewind: true,
+		Self: h.Name, Members: names, Heartbeat: w.opt.Heartbeat, Lease: recorded, UseRewind: true,
 		Node: cluster.Node{Name: h.Name, UID: cluster.UID(h.Name), RaftAddr: address(h.Name).String(), APIURL: "http://" + string(h.Name),
 			PostgresAddr: string(h.Name) + ":5432", Tags: cluster.Tags{FailoverPriority: 1}, Version: cluster.Version},
 		Dynamic: cluster.Dynamic{SynchronousMode: w.opt.Mode, SynchronousModeStrict: w.opt.Strict, SynchronousNodeCount: 1, MaximumLagOnFailover: 1 << 20,
