@@ -31,6 +31,7 @@ func TestGuard(t *testing.T) {
 		{"U1 the newest session wins and sees the lease", sessions},
 		{"U1 containment is what the machine permits", containments},
 		{"watchdog fed while the lease lives, disarmed when all is reaped", watchdogLife},
+		{"watchdog of a postgres that does not end", watchdogFrozenPostmaster},
 		{"watchdog of a hand-over", watchdogHandOver},
 		{"watchdog of a standby under an armed lease", watchdogPromotion},
 		{"watchdog of a killed guard runs on", watchdogKilledGuard},

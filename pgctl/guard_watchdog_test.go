@@ -179,6 +179,38 @@ func watchdogAutomatic(t *testing.T, template string) {
 	}
 }
 
+// fenceFrozen lets the lease of a frozen postmaster end, which is killed half of F after the fence point: time for several looks
+// at the watchdog, in which it must be neither fed nor disarmed.
+func (b *box) fenceFrozen(term cluster.Term, device string) {
+	b.t.Helper()
+	const f = 5 * time.Second
+	b.stopProcess(b.status().Postmaster)
+	l, err := b.lease(term, f+time.Second, f)
+	b.must(err)
+	point := l.End.Add(-f)
+	b.goneAt()
+	events, fed := journalOf(b.t, device)
+	for _, at := range fed {
+		if at > point && at < point.Add(f/2) {
+			b.t.Errorf("fed %v after the fence point, with a primary that is not reaped", at.Sub(point))
+		}
+	}
+	for _, e := range events {
+		if e.at > point && e.at < point.Add(f/2) {
+			b.t.Errorf("%s %v after the fence point, with a primary that is not reaped", e.what, e.at.Sub(point))
+		}
+	}
+	eventually(b.t, 20*time.Second, "fence finished", func() bool { s := b.status(); return s.Postmaster == 0 && s.NoPrimary == term })
+}
+
+// A Postgres that does not end keeps it open, and hungry, until it is reaped.
+func watchdogFrozenPostmaster(t *testing.T, template string) {
+	b, device := watchBox(t, template, "plain")
+	b.startPrimary(3)
+	b.fenceFrozen(3, device)
+	b.awaitJournal(device, "open, timeout=5, "+disarmed)
+}
+
 // A device that cannot be stopped is fed on when no primary can be here, and again only with the lease when one can.
 func watchdogEndless(t *testing.T, template string) {
 	b, device := watchBox(t, template, "nowayout")
@@ -188,18 +220,7 @@ func watchdogEndless(t *testing.T, template string) {
 	_, before := journalOf(t, device)
 	eventually(t, 20*time.Second, "fed without a lease", func() bool { _, fed := journalOf(t, device); return len(fed) >= len(before)+2 })
 	b.startPrimary(4)
-	const f = 5 * time.Second // a frozen postmaster is killed after half of it: time for several looks at the watchdog
-	b.stopProcess(b.status().Postmaster)
-	l, err := b.lease(4, f+time.Second, f)
-	b.must(err)
-	b.goneAt()
-	_, fed := journalOf(t, device)
-	for _, at := range fed {
-		if point := l.End.Add(-f); at > point && at < point.Add(f/2) {
-			t.Errorf("fed %v after the fence point, with a primary that is not reaped", at.Sub(point))
-		}
-	}
-	eventually(t, 20*time.Second, "fence finished", func() bool { s := b.status(); return s.Postmaster == 0 && s.NoPrimary == 4 })
+	b.fenceFrozen(4, device)
 	b.must(b.g.Quit(ctxFor(t)))
 	b.awaitJournal(device, "open, timeout=5, timeout=5")
 }

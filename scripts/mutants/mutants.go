@@ -49,7 +49,7 @@ var mutants = []mutant{
 	{"watchdog-fed-before-all-is-reaped", "L5", "pgctl/guard_watchdog.go",
 		"return g.dog.endless && g.nothingToGuard()", "return g.dog.endless", "./pgctl", "^TestGuard$/^watchdog_that_cannot_be_stopped"},
 	{"watchdog-disarmed-before-all-is-reaped", "L5", "pgctl/guard_watchdog.go",
-		"return g.lease.Term == 0 && (g.nothingLeft() || g.fencing == nil && !g.mayBePrimary())", "return g.lease.Term == 0", "./pgctl", "^TestGuard$/^watchdog_fed_while_the_lease_lives"},
+		"return g.lease.Term == 0 && (g.nothingLeft() || g.fencing == nil && !g.mayBePrimary())", "return g.lease.Term == 0", "./pgctl", "^TestGuard$/^watchdog_of_a_postgres_that_does_not_end"},
 	{"watchdog-not-fed-by-the-lease", "L5", "pgctl/guard_watchdog.go",
 		"\tif g.dog.held != nil {\n\t\treturn cluster.Boottime()", "\tif g.dog.held != nil && g.dog.endless {\n\t\treturn cluster.Boottime()", "./pgctl", "^TestGuard$/^watchdog_fed_while_the_lease_lives"},
 	{"primary-without-its-required-watchdog", "U2", "pgctl/guard_watchdog.go",
