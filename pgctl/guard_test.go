@@ -37,6 +37,7 @@ func TestGuard(t *testing.T) {
 		{"watchdog of a killed guard runs on", watchdogKilledGuard},
 		{"watchdog of a guard that stands still is not fed", watchdogFrozenGuard},
 		{"watchdog required: no primary without it", watchdogRequired},
+		{"watchdog that cannot be stopped and does not fit", watchdogUnfit},
 		{"watchdog automatic: a primary all the same", watchdogAutomatic},
 		{"watchdog that cannot be stopped is fed while nothing can be a primary", watchdogEndless},
 		{"watchdog of a running primary", watchdogLater},

@@ -36,7 +36,8 @@ type guardDog struct {
 	asked    WatchdogSettings
 	held     *watchdog // open; nil: none is
 	endless  bool      // held cannot be stopped any more
-	problem  string    // why there is none, or what its driver last complained of
+	problem  string    // why there is none, or why the one that is held does not fit
+	unfed    string    // why the last feeding failed
 	failedAt cluster.Instant
 }
 
@@ -58,7 +59,10 @@ func (g *guardServer) setWatchdog(s *WatchdogSettings) error {
 	}
 	g.mu.Lock()
 	if g.dog.asked != *s {
-		g.dog.asked, g.dog.problem, g.dog.failedAt = *s, "", 0
+		g.dog.asked = *s
+		if g.dog.held == nil {
+			g.dog.problem, g.dog.failedAt = "", 0
+		}
 	}
 	term, runs := g.lease.Term, g.pm != nil && (g.pm.primary || g.pm.promoted)
 	g.mu.Unlock()
@@ -211,10 +215,10 @@ func (g *guardServer) feedWatchdog() {
 	}
 	err := w.feed()
 	g.mu.Lock()
-	before := g.dog.problem
-	g.dog.problem = ""
+	before := g.dog.unfed
+	g.dog.unfed = ""
 	if err != nil {
-		g.dog.problem = err.Error()
+		g.dog.unfed = err.Error()
 	}
 	g.mu.Unlock()
 	if err != nil && before == "" {
@@ -232,7 +236,7 @@ func (g *guardServer) disarmWatchdog(done func() bool) {
 		g.mu.Unlock()
 		return
 	}
-	g.dog.held, g.dog.endless, g.dog.problem = nil, false, "" // nothing takes a device that is being disarmed for a held one
+	g.dog.held, g.dog.endless, g.dog.problem, g.dog.unfed = nil, false, "", "" // nothing takes a device that is being disarmed for a held one
 	g.mu.Unlock()
 	err := w.disarm()
 	if errors.Is(err, errEndless) {
@@ -280,7 +284,7 @@ func (g *guardServer) lookAtWatchdog() {
 
 // watchdogStatus is what status says. Called with mu held.
 func (g *guardServer) watchdogStatus() cluster.WatchdogStatus {
-	s := cluster.WatchdogStatus{Mode: g.dog.asked.Mode, Problem: g.dog.problem}
+	s := cluster.WatchdogStatus{Mode: g.dog.asked.Mode, Problem: cmp.Or(g.dog.problem, g.dog.unfed)}
 	if w := g.dog.held; w != nil {
 		s.Active, s.Timeout, s.Endless = true, w.timeout, g.dog.endless
 	}

@@ -167,6 +167,22 @@ func watchdogRequired(t *testing.T, template string) {
 	}
 }
 
+// A device that cannot be stopped and whose timeout nobody would wait for is held and fed, and yet is none that lets a primary be
+// made.
+func watchdogUnfit(t *testing.T, template string) {
+	b, device := watchBox(t, template, "nowayout-fixed60")
+	b.must(second(b.lease(3, time.Hour, testFence)))
+	for range 3 {
+		b.want(b.g.Start(ctxFor(t), b.startRequest(true, 3)), ErrNoWatchdog)
+		_, before := journalOf(t, device)
+		b.must(second(b.lease(3, time.Hour, testFence)))
+		eventually(t, 20*time.Second, "fed under the lease", func() bool { _, fed := journalOf(t, device); return len(fed) > len(before) })
+		if w := b.status().Watchdog; !w.Active || !w.Endless || !strings.Contains(w.Missing(), "gives a timeout of 1m0s") {
+			t.Errorf("status %+v, want an open device that does not fit", w)
+		}
+	}
+}
+
 func watchdogAutomatic(t *testing.T, template string) {
 	b := newBox(t, template, "")
 	device := b.home + "/nothing"

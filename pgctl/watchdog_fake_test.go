@@ -15,7 +15,7 @@ import (
 
 // fakeDriver is the kernel's side of a watchdog, without a machine to reset: it keeps the state that watchdog_dev.c keeps, and
 // writes down what happened beside the device, which is an ordinary file. The file's name says what kind of device it is:
-// nowayout, or a fixed timeout such as fixed60. dataDir is whose processes are counted when it is stopped.
+// nowayout, a fixed timeout such as fixed60, or both, nowayout-fixed60. dataDir is whose processes are counted when it is stopped.
 type fakeDriver struct{ dataDir string }
 
 func (fakeDriver) usable(path string) error {
@@ -35,7 +35,7 @@ func (d fakeDriver) open(path string) (watchdogFile, error) {
 		return nil, fmt.Errorf("busy: %w", unix.EBUSY)
 	}
 	k := &fakeWatchdog{driver: d, kind: filepath.Base(path), journal: journal, seconds: 60, running: true}
-	if _, err := fmt.Sscanf(k.kind, "fixed%d", &k.seconds); err == nil {
+	if _, err := fmt.Sscanf(strings.TrimPrefix(k.kind, "nowayout-"), "fixed%d", &k.seconds); err == nil {
 		k.fixed = true
 	}
 	return k, k.note("open")
