@@ -45,8 +45,8 @@ func firstTerm(o *Observation) (Decision, bool) {
 	if d, differs := register(o); differs {
 		return d, true
 	}
-	if missing := o.Local.Guard.Watchdog.Missing(); missing != "" { // section 11
-		return again(o, Decision{Action: Wait, Reason: ReasonNoWatchdog, Detail: missing}), true
+	if w := o.Local.Guard.Watchdog; w.Missing() != "" { // section 11
+		return Decision{Action: Wait, Reason: ReasonNoWatchdog, Detail: w.Problem}, true
 	}
 	mode := o.View.Config.SynchronousMode
 	return Decision{Action: Acquire, Reason: ReasonFirstStart, Term: 1, Acquire: cluster.AcquireLeader{

@@ -25,6 +25,11 @@ func standby(o *Observation) (Decision, bool) {
 		return d, true
 	}
 	switch o.Local.Postgres.Data {
+	case cluster.DataOurs:
+		if k.Term == 0 { // the first term starts it, in place: as a standby it would have to be promoted, to a timeline that nobody allotted
+			return Decision{}, false
+		}
+		return withData(o)
 	case cluster.DataAbsent:
 		return noData(o)
 	case cluster.DataRewinding:
@@ -34,8 +39,6 @@ func standby(o *Observation) (Decision, bool) {
 			return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node's former data out of the rules first"}, true
 		}
 		return Decision{Action: ClaimData, Reason: ReasonNotRegistered}, true
-	case cluster.DataOurs:
-		return withData(o)
 	}
 	return Decision{Action: Wait, Reason: ReasonForeignData, Detail: o.Local.Postgres.DataDetail}, true
 }

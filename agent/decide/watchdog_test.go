@@ -90,9 +90,11 @@ func TestWatchdogIsRequired(t *testing.T) {
 	runNext(t, func() *Observation {
 		o := taking()
 		o.View.Key, o.View.Claim, o.View.Rules = cluster.LeaderKey{}, "n2", nil
+		stopped(&o.Local.Postgres)
 		return o
 	}, []nextCase{
 		{"the first term", func(*Observation) {}, Acquire, ReasonFirstStart},
-		{"the first term, without it", func(o *Observation) { noDevice(&o.Local) }, Wait, ReasonNoWatchdog},
+		{"the first term, without it: nothing is started meanwhile", func(o *Observation) { noDevice(&o.Local) }, Wait, ReasonNoWatchdog},
+		{"no leader yet: nothing is started meanwhile", func(o *Observation) { o.Raft.State = cluster.RaftFollower }, None, ""},
 	})
 }
