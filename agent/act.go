@@ -24,6 +24,7 @@ func (a *Agent) act(ctx context.Context, o *decide.Observation, d decide.Decisio
 		decide.CatchUp:     a.catchUp,
 		decide.Transfer:    a.transfer,
 		decide.Acquire:     a.acquire,
+		decide.Thaw:        a.thaw,
 		decide.Claim:       a.claim,
 		decide.SetSystemID: a.setSystemID,
 		decide.Register:    a.register,
@@ -86,6 +87,22 @@ func (a *Agent) fence(ctx context.Context, o *decide.Observation, d decide.Decis
 		}
 	}
 	a.event(ctx, "fenced", d.Term, string(d.Reason)+" "+d.Detail)
+	return nil
+}
+
+// thaw lets a frozen primary go on (U6). Whatever comes of it, the next decision needs a new look.
+func (a *Agent) thaw(ctx context.Context, o *decide.Observation, d decide.Decision) error {
+	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+	defer cancel()
+	err := a.opt.Guard.Thaw(ctx, o.Local.Guard.Frozen, d.Term)
+	look, done := context.WithTimeout(ctx, a.opt.Heartbeat/2)
+	defer done()
+	a.watch.refresh(look)
+	if err != nil {
+		return err
+	}
+	a.markPhase("thawed", a.opt.Clock())
+	a.event(ctx, "thawed", d.Term, fmt.Sprintf("primary on timeline %d goes on, frozen in term %d", o.View.Key.Timeline, o.Local.Guard.Frozen))
 	return nil
 }
 

@@ -23,6 +23,7 @@ type Options struct {
 	Members   []cluster.NodeID
 	Heartbeat time.Duration
 	Lease     cluster.LeaseParams // what an acquisition of this node records, with its watchdog where that is required
+	SoftFence bool                // raft.soft_fence (U6): Guard asks for it with each lease
 	UseRewind bool                // postgresql.use_pg_rewind
 	Dynamic   cluster.Dynamic     // the first dynamic config, used by the first claim only
 	Raft      Consensus
@@ -143,7 +144,7 @@ func New(opt Options) *Agent {
 	}
 	a.keeper = newKeeper(opt.Self, opt.Raft, opt.Guard, opt.Clock, opt.Log, a.Wake)
 	a.peers = newPeers(opt.Self, opt.Raft, opt.Heartbeat, opt.Clock, opt.Log, a.Wake)
-	a.watch = newLocalWatch(opt.Postgres, opt.Guard, a.Wake)
+	a.watch = newLocalWatch(opt.Postgres, opt.Guard, opt.Clock, a.Wake)
 	a.disk = newDiskWatch(opt.Disk, opt.Limits, opt.Clock)
 	a.publish(&decide.Observation{View: opt.Raft.View(), Raft: opt.Raft.Status()})
 	return a

@@ -20,12 +20,13 @@ type fakeLocalGuard struct {
 	leased  cluster.Term
 	refused cluster.Term
 	dog     cluster.WatchdogStatus
+	frozen  cluster.Term
 }
 
 func (g *fakeLocalGuard) Status(ctx context.Context) (cluster.GuardStatus, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return cluster.GuardStatus{Alive: true, NoPrimary: g.refused, Watchdog: g.dog}, nil
+	return cluster.GuardStatus{Alive: true, NoPrimary: g.refused, Watchdog: g.dog, Frozen: g.frozen}, nil
 }
 
 func (g *fakeLocalGuard) Lease(ctx context.Context, l cluster.Lease, _ cluster.LeaseParams) error {
@@ -47,11 +48,25 @@ func (g *fakeLocalGuard) Fence(ctx context.Context, t cluster.Term) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.leased != 0 && g.leased <= t {
+	if g.leased != 0 && g.leased <= t || g.frozen != 0 && g.frozen <= t {
+		g.frozen = 0
 		g.pg.edit(func(p *cluster.PostgresStatus) { p.State, p.Role = cluster.PostgresStopped, cluster.RoleNone })
 		g.leased = 0
 	}
 	g.refused = max(g.refused, t)
+	return nil
+}
+
+func (g *fakeLocalGuard) Thaw(ctx context.Context, from, t cluster.Term) error {
+	if err := g.calls.call(ctx, g.self, "Thaw", from, t); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.frozen != from || t != from+1 || g.leased != t {
+		return fmt.Errorf("frozen in term %d, lease of term %d", g.frozen, g.leased)
+	}
+	g.frozen = 0
 	return nil
 }
 

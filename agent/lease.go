@@ -33,6 +33,7 @@ type keeper struct {
 	lease cluster.Lease   // Term: held or being acquired; End: newest E
 	since cluster.Instant // answers to heartbeats sent before this do not count (L2)
 	over  cluster.Term    // leases of this term and below have ended for good (L2, G1)
+	lapse decide.Lapse    // the last live lease that ended by itself
 }
 
 func newKeeper(self cluster.NodeID, raft Consensus, guard Guard, clock cluster.Clock, log *slog.Logger, wake func()) *keeper {
@@ -94,6 +95,13 @@ func (k *keeper) current() (cluster.Lease, decide.LeaseState) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.lease, k.state
+}
+
+// lapsed gives the last live lease that ended by itself.
+func (k *keeper) lapsed() decide.Lapse {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.lapse
 }
 
 // renew is one step: end what has ended, count what counts, tell the guard.
@@ -210,6 +218,11 @@ func (k *keeper) lower(ctx context.Context) error {
 
 // finish marks the term's lease as over and wakes the loop.
 func (k *keeper) finish(term cluster.Term, why string) {
+	k.mu.Lock()
+	if k.state == decide.LeaseLive && k.lease.Term == term {
+		k.lapse = decide.Lapse{Term: term, At: k.clock()}
+	}
+	k.mu.Unlock()
 	k.end(term)
 	k.log.Info("lease ended", "term", term, "reason", why)
 	k.wake()

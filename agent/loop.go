@@ -162,8 +162,11 @@ func (a *Agent) listenToGuard(ctx context.Context) {
 			if e.Kind != GuardExited {
 				a.markPhase("noticed", e.At)
 			}
-			if e.Kind == GuardGone {
+			switch e.Kind {
+			case GuardGone:
 				a.reviveGuard(ctx)
+			case GuardFrozen:
+				a.watch.interrupt() // a question to what is frozen has no answer
 			}
 			look, cancel := context.WithTimeout(ctx, a.opt.Heartbeat/4)
 			a.watch.refresh(look)

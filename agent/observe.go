@@ -14,7 +14,7 @@ func (a *Agent) observe() *decide.Observation {
 		Now: a.opt.Clock(), Self: a.opt.Self, Node: a.opt.Node, View: a.raft.View(), Raft: raft,
 		Voters: a.raft.Configs(), Members: a.opt.Members,
 		Barrier: raft.State == cluster.RaftLeader && a.raft.BarrierTerm() == raft.Term,
-		Lease:   lease, LeaseState: state,
+		Lease:   lease, LeaseState: state, Lapsed: a.keeper.lapsed(), Answers: a.answers(raft.Term), SoftFence: a.opt.SoftFence,
 		Local: a.localStatus(local), Position: local.position, Promised: a.pg.Promised(),
 		Peers: a.peers.views(), Began: a.began, Heartbeat: a.opt.Heartbeat, Lease0: a.opt.Lease,
 		Job: a.jobs.current(), Retry: map[decide.Action]cluster.Instant{}, Failures: map[decide.Action]int{},
@@ -46,6 +46,15 @@ func (a *Agent) observe() *decide.Observation {
 	o.Removed = a.stillRemoved(o)
 	a.since(o)
 	return o
+}
+
+// answers is the end that a lease would have by the answers of a Raft term (L1); zero: no quorum has answered in it.
+func (a *Agent) answers(raftTerm uint64) cluster.Instant {
+	r, end, ok := a.raft.LeaseEnd(a.raft.View().Key.Lease.TTL)
+	if !ok || r != raftTerm {
+		return 0
+	}
+	return end
 }
 
 // turnLedger starts a new ledger when the Raft term or the key's term has moved. Promises that came with leadership

@@ -201,7 +201,7 @@ func (p *peers) look(ctx context.Context, n cluster.NodeID, call string) (cluste
 // notable says whether a decision may depend on the difference.
 func notable(a, b cluster.PeerView) bool {
 	x, y := a.Status, b.Status
-	return (a.Err == "") != (b.Err == "") || x.Promised != y.Promised || x.WantsOut != y.WantsOut || x.CanPromote != y.CanPromote || (decide.Short(x) == "") != (decide.Short(y) == "") || x.Stopping != y.Stopping ||
+	return (a.Err == "") != (b.Err == "") || x.Promised != y.Promised || x.WantsOut != y.WantsOut || x.CanPromote != y.CanPromote || (decide.Short(x) == "") != (decide.Short(y) == "") || x.Stopping != y.Stopping || x.Guard.Frozen != y.Guard.Frozen ||
 		x.Postgres.State != y.Postgres.State || x.Postgres.Role != y.Postgres.Role || x.Postgres.Data != y.Postgres.Data ||
 		x.Postgres.Incarnation != y.Postgres.Incarnation || x.Postgres.Streaming != y.Postgres.Streaming || x.Postgres.Source != y.Postgres.Source
 }

@@ -44,6 +44,8 @@ type Guard interface {
 	Status(ctx context.Context) (cluster.GuardStatus, error)
 	Lease(ctx context.Context, l cluster.Lease, p cluster.LeaseParams) error
 	Fence(ctx context.Context, t cluster.Term) error
+	// Thaw lets the Postgres that is frozen since the lease of from ran out go on, under the live lease of t, the next term (U6).
+	Thaw(ctx context.Context, from, t cluster.Term) error
 	Events() <-chan GuardEvent
 	// Revive ends every process that a dead guard left behind (U5) and starts a new guard.
 	Revive(ctx context.Context) error
@@ -64,6 +66,7 @@ const (
 	GuardDied   GuardEventKind = "died"   // the postmaster ended, without an order; its backends are being ended
 	GuardExited GuardEventKind = "exited" // and all of it is gone
 	GuardFenced GuardEventKind = "fenced" // the lease ran out
+	GuardFrozen GuardEventKind = "frozen" // the lease ran out, and the primary can go on under the next one (U6)
 	GuardGone   GuardEventKind = "gone"   // the guard itself is dead
 )
 

@@ -16,6 +16,7 @@ const HealthDeadline = 2 * time.Second
 type localWatch struct {
 	pg    Postgres
 	guard Guard
+	clock cluster.Clock
 	wake  func()
 
 	ask chan struct{}
@@ -24,6 +25,7 @@ type localWatch struct {
 	last  localView
 	begun uint64        // looks so far
 	done  chan struct{} // closed and replaced after each look
+	quit  func()        // ends the question to Postgres of the look under way; nil: none is asked
 }
 
 // localView is one look.
@@ -32,12 +34,13 @@ type localView struct {
 	guard    cluster.GuardStatus
 	position cluster.Position
 	seenMax  cluster.Timeline
-	number   uint64 // of the look, from 1
+	number   uint64          // of the look, from 1
+	at       cluster.Instant // when it began
 	err      error
 }
 
-func newLocalWatch(pg Postgres, guard Guard, wake func()) *localWatch {
-	return &localWatch{pg: pg, guard: guard, wake: wake, ask: make(chan struct{}, 1), done: make(chan struct{})}
+func newLocalWatch(pg Postgres, guard Guard, clock cluster.Clock, wake func()) *localWatch {
+	return &localWatch{pg: pg, guard: guard, clock: clock, wake: wake, ask: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 func (w *localWatch) run(ctx context.Context) {
@@ -57,10 +60,10 @@ func (w *localWatch) run(ctx context.Context) {
 func (w *localWatch) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, HealthDeadline)
 	defer cancel()
-	v := localView{number: w.begin()}
-	v.postgres, v.err = w.pg.Status(ctx)
-	if s, err := w.guard.Status(ctx); err == nil {
-		v.guard = s
+	v := w.begin()
+	if !w.see(ctx, &v) {
+		w.again()
+		return
 	}
 	if v.postgres.State == cluster.PostgresStopped && w.latest().postgres.State != cluster.PostgresStopped {
 		w.publish(v) // what may wait for nothing is known; the end of its WAL follows
@@ -72,12 +75,68 @@ func (w *localWatch) look(ctx context.Context) {
 	w.publish(v)
 }
 
-// begin counts a look.
-func (w *localWatch) begin() uint64 {
+// begin counts a look, and gives it.
+func (w *localWatch) begin() localView {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.begun++
-	return w.begun
+	return localView{number: w.begun, at: w.clock()}
+}
+
+// see asks Postgres and its guard, beside one another. A Postgres that is frozen (U6) is not waited for: it is as it was
+// last seen. It gives false when the look was interrupted, and shows nothing.
+func (w *localWatch) see(ctx context.Context, v *localView) bool {
+	before := w.latest()
+	asking, quit := context.WithCancel(ctx)
+	defer quit()
+	w.setQuit(quit)
+	defer w.setQuit(nil)
+	guarded := make(chan struct{})
+	go func() {
+		defer close(guarded)
+		s, err := w.guard.Status(ctx)
+		if err != nil {
+			return
+		}
+		v.guard = s
+		if s.Frozen != 0 && before.postgres.State != "" {
+			quit()
+		}
+	}()
+	v.postgres, v.err = w.pg.Status(asking)
+	interrupted := asking.Err() != nil && ctx.Err() == nil
+	<-guarded
+	if v.guard.Frozen == 0 {
+		return !interrupted
+	}
+	if before.postgres.State != "" {
+		v.postgres, v.err = before.postgres, nil
+	}
+	v.postgres.State = cluster.PostgresFrozen
+	return true
+}
+
+func (w *localWatch) setQuit(quit func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.quit = quit
+}
+
+// interrupt makes the look under way begin anew.
+func (w *localWatch) interrupt() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.quit != nil {
+		w.quit()
+	}
+}
+
+// again asks for a look.
+func (w *localWatch) again() {
+	select {
+	case w.ask <- struct{}{}:
+	default:
+	}
 }
 
 // publish makes a look the newest.
@@ -97,6 +156,8 @@ func (w *localWatch) publish(v localView) {
 // once: its WAL does not move.
 func (w *localWatch) position(ctx context.Context, p cluster.PostgresStatus) cluster.Position {
 	switch {
+	case p.State == cluster.PostgresFrozen:
+		return w.latest().position
 	case p.State == cluster.PostgresRunning && p.Role == cluster.RolePrimary:
 		return cluster.Position{Timeline: p.Timeline, LSN: p.Current}
 	case p.Data != cluster.DataOurs && p.Data != cluster.DataUnclaimed:
@@ -135,10 +196,7 @@ func (w *localWatch) refresh(ctx context.Context) localView {
 	begun := w.begun
 	w.mu.Unlock()
 	for {
-		select {
-		case w.ask <- struct{}{}:
-		default:
-		}
+		w.again()
 		w.mu.Lock()
 		v, done := w.last, w.done
 		w.mu.Unlock()
@@ -158,7 +216,7 @@ func sameLook(a, b localView) bool {
 	p, q := a.postgres, b.postgres
 	return p.State == q.State && p.Role == q.Role && p.Timeline == q.Timeline && p.Data == q.Data && p.Streaming == q.Streaming &&
 		p.Source == q.Source && a.position.Known() == b.position.Known() && len(p.Replication) == len(q.Replication) && a.guard.Alive == b.guard.Alive &&
-		a.guard.NoPrimary == b.guard.NoPrimary && a.guard.Postmaster == b.guard.Postmaster && a.guard.Watchdog == b.guard.Watchdog
+		a.guard.NoPrimary == b.guard.NoPrimary && a.guard.Frozen == b.guard.Frozen && a.guard.Postmaster == b.guard.Postmaster && a.guard.Watchdog == b.guard.Watchdog
 }
 
 // forget drops the remembered position: Postgres or its directory was changed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"pgquorum/cluster"
 )
@@ -16,7 +17,7 @@ func TestRefreshLooksAgain(t *testing.T) {
 		defer end()
 		calls := &fakeCalls{}
 		pg := &fakePostgres{self: "n1", calls: calls, st: fakeStatus("n1")}
-		w := newLocalWatch(pg, &fakeLocalGuard{self: "n1", calls: calls, pg: pg}, func() {})
+		w := newLocalWatch(pg, &fakeLocalGuard{self: "n1", calls: calls, pg: pg}, (&fakeClock{begin: time.Now()}).now, func() {})
 		go w.run(ctx)
 		for _, state := range []cluster.PostgresState{cluster.PostgresRunning, cluster.PostgresStopping, cluster.PostgresStopped} {
 			pg.edit(func(p *cluster.PostgresStatus) { p.State = state })

@@ -50,7 +50,8 @@ const (
 	PostgresStarting PostgresState = "starting"
 	PostgresRunning  PostgresState = "running"
 	PostgresStopping PostgresState = "stopping"
-	PostgresHung     PostgresState = "hung" // the postmaster lives, the status query missed its deadline
+	PostgresHung     PostgresState = "hung"   // the postmaster lives, the status query missed its deadline
+	PostgresFrozen   PostgresState = "frozen" // the guard has stopped its processes (U6); what else is said of it was seen before
 )
 
 // Role is a Postgres role.
@@ -107,12 +108,14 @@ type PostgresStatus struct {
 type GuardStatus struct {
 	Alive       bool          `json:"alive"`
 	PID         int           `json:"pid"`
-	Term        Term          `json:"term"`        // of the lease it holds; 0: none
-	Remaining   time.Duration `json:"remaining"`   // until E; 0 or less: none
-	NoPrimary   Term          `json:"no_primary"`  // the durable mark: no primary at any term <= this
-	Postmaster  int           `json:"postmaster"`  // its pid; 0: none runs
-	Containment string        `json:"containment"` // cgroup | descendants
-	Locked      bool          `json:"locked"`      // memory locked
+	Term        Term          `json:"term"`                  // of the lease it holds; 0: none
+	Remaining   time.Duration `json:"remaining"`             // until E; 0 or less: none
+	NoPrimary   Term          `json:"no_primary"`            // the durable mark: no primary at any term <= this
+	Postmaster  int           `json:"postmaster"`            // its pid; 0: none runs
+	Containment string        `json:"containment"`           // cgroup | descendants
+	Locked      bool          `json:"locked"`                // memory locked
+	Frozen      Term          `json:"frozen,omitempty"`      // of the lease that ran out over a Postgres that is frozen since (U6); 0: none is
+	FrozenLeft  time.Duration `json:"frozen_left,omitempty"` // until the guard ends what is frozen by itself
 
 	Watchdog WatchdogStatus `json:"watchdog,omitzero"`
 }

@@ -24,6 +24,7 @@ const (
 	StartStandby Action = "start_standby" // with Source, or without any (read-only, cut)
 	StartPrimary Action = "start_primary" // restart in place, or the first start (C3)
 	Promote      Action = "promote"       // through the guard
+	Thaw         Action = "thaw"          // let a frozen primary go on, under the live lease of Term (U6)
 	Follow       Action = "follow"        // another source, reload only
 	StopPostgres Action = "stop_postgres" // fast, with a deadline
 	Clone        Action = "clone"         // basebackup from Source
@@ -61,6 +62,10 @@ type Reason string
 const (
 	ReasonLeaseLost        Reason = "primary without a live lease"
 	ReasonWrongTimeline    Reason = "primary on a timeline that was not allotted to this term"
+	ReasonLeftToGuard      Reason = "the lease has just run out: the guard freezes or ends the primary"
+	ReasonFrozen           Reason = "primary frozen: no quorum has answered since"
+	ReasonThaw             Reason = "primary frozen, the key still this node's: acquire again in place"
+	ReasonHolderFrozen     Reason = "key holder's primary is frozen and can go on at once: leadership goes back to it"
 	ReasonNotHolder        Reason = "primary while the key names another node"
 	ReasonNewLeader        Reason = "leader of a new raft term"
 	ReasonHolderUnknown    Reason = "key holder is not this node: ask all"

@@ -7,9 +7,15 @@ import "pgquorum/cluster"
 // someone promoted by hand. A primary whose node has just acquired in place runs on under the lease of the term before,
 // which the guard ends by itself, until the first quorum of answers.
 func fence(o *Observation) (Decision, bool) {
+	if o.frozen() {
+		return fenceFrozen(o)
+	}
 	p := o.Local.Postgres
 	if p.State == cluster.PostgresStopped || p.Role != cluster.RolePrimary || o.holds() || o.ahead() || o.acquiring() {
 		return Decision{}, false
+	}
+	if until, leave := leftToGuard(o); leave {
+		return Decision{Action: Wait, Reason: ReasonLeftToGuard, Wake: until}, true
 	}
 	reason := ReasonLeaseLost
 	if o.View.Key.Holder != o.Self {

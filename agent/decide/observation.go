@@ -19,6 +19,9 @@ type Observation struct {
 
 	Lease      cluster.Lease // the newest E; zero Term: none
 	LeaseState LeaseState
+	Lapsed     Lapse           // the last lease that ran out in this process
+	Answers    cluster.Instant // E as the answers of this Raft term give it now (L1), whether or not they count; zero: no quorum has answered
+	SoftFence  bool            // a primary whose lease runs out is frozen, where the guard can (U6)
 
 	Local    cluster.NodeStatus // this node's own status
 	Position cluster.Position   // last known end of valid WAL
@@ -62,6 +65,12 @@ const (
 	LeaseFresh                   // acquired in this Raft term, no quorum of answers yet
 	LeaseLive                    // before its fence point
 )
+
+// Lapse is a lease that ran out: nobody took it back.
+type Lapse struct {
+	Term cluster.Term // 0: none
+	At   cluster.Instant
+}
 
 // Job is the one long action that may run beside the loop.
 type Job struct {

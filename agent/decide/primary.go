@@ -17,6 +17,9 @@ func holder(o *Observation) (Decision, bool) {
 	if o.acquiring() {
 		return Decision{Action: Wait, Reason: ReasonLeaseNotOver, Detail: "the first quorum of answers in this term", Wake: o.Now.Add(o.Heartbeat / 10)}, true
 	}
+	if o.frozen() {
+		return thaw(o)
+	}
 	p := o.Local.Postgres
 	switch {
 	case p.State == cluster.PostgresRunning && p.Role == cluster.RolePrimary:
@@ -39,7 +42,7 @@ func primary(o *Observation) (Decision, bool) {
 			Detail: fmt.Sprintf("on timeline %d, allotted %d", o.Local.Postgres.Timeline, k.Timeline)}, true
 	}
 	if higher := higherPromise(o); higher == k.Term+1 && o.leads() { // G1; a legitimate promise is for no later term
-		return acquireInPlace(o, higher), true
+		return acquireInPlace(o, ReasonHigherPromise, fmt.Sprintf("term %d was promised", higher)), true
 	}
 	if o.Request != nil && (o.Request.Leader == o.Self || o.Request.Leaving) && o.leads() {
 		return Decision{Action: Switchover, Reason: ReasonRequested, Node: o.Request.Candidate}, true
@@ -177,13 +180,12 @@ func higherPromise(o *Observation) cluster.Term {
 }
 
 // acquireInPlace commits a new term for the same primary on the same timeline (K3, G1): standbys that promised a
-// higher term may then follow it again. The primary itself has everything, and its lease shows that no other has
-// acquired since, so no promises are needed.
-func acquireInPlace(o *Observation, promised cluster.Term) Decision {
+// higher term may then follow it again. The primary itself has everything, and the compare-and-set on the key's term
+// makes sure that no other has acquired since, so no promises are needed (C1 b, c).
+func acquireInPlace(o *Observation, why Reason, detail string) Decision {
 	cur, _ := o.View.Current()
 	k := o.View.Key
-	return Decision{Action: Acquire, Reason: ReasonHigherPromise, Term: k.Term + 1,
-		Detail: fmt.Sprintf("term %d was promised", promised),
+	return Decision{Action: Acquire, Reason: why, Term: k.Term + 1, Detail: detail,
 		Acquire: cluster.AcquireLeader{
 			Node: o.Self, ExpectTerm: k.Term, RulesVersion: o.View.RulesVersion, Member: k.Member, InPlace: true,
 			Parent: k.Timeline, Lease: k.Lease, Standbys: cur.Standbys, K: cur.K, Mode: cur.Mode,

@@ -25,6 +25,9 @@ func takeOver(o *Observation) (Decision, bool) {
 	if o.Job.Action == HandOver || o.Job.Action == Switchover {
 		return Decision{Action: Wait, Reason: ReasonJob, Detail: string(o.Job.Action)}, true // the key is about to be released
 	}
+	if d, ok := reacquire(o); ok { // U6
+		return d, true
+	}
 	if chosen(o) { // K6: what the former leader gathered is enough
 		return acquire(o), true
 	}
@@ -61,16 +64,24 @@ func chosen(o *Observation) bool {
 }
 
 // handBack is K3: the holder lives under a lease that outlives a transfer, and runs as primary or comes back sooner than
-// another could take over. Twice in a term; after that the take-over goes on, so that a holder that cannot keep leadership
-// does not keep the cluster waiting. A restart in place is bound to the lease of the term, so a holder whose lease is over
-// gets nothing back here: it starts as a standby and is chosen, if it has most, by K6.
+// another could take over; or its primary is frozen and can go on (U6). Twice in a term; after that the take-over goes on,
+// so that a holder that cannot keep leadership does not keep the cluster waiting. A restart in place is bound to the lease
+// of the term, so any other holder whose lease is over gets nothing back here: it starts as a standby and is chosen, if it
+// has most, by K6.
 func handBack(o *Observation) (Decision, bool) {
 	k := o.View.Key
 	s, answered := o.TakeOver.Statuses[k.Holder]
-	if k.Holder == o.Self || k.Released || o.View.Handbacks >= MaxHandbacks || !answered || !leaseOutlives(o, s) {
+	if k.Holder == o.Self || k.Released || o.View.Handbacks >= MaxHandbacks || !answered {
 		return Decision{}, false
 	}
 	d := Decision{Action: HandBack, Reason: ReasonHolderWell, Node: k.Holder, Term: k.Term}
+	if thawsAtOnce(o, s) { // U6
+		d.Reason = ReasonHolderFrozen
+		return d, true
+	}
+	if !leaseOutlives(o, s) {
+		return Decision{}, false
+	}
 	if servesOrWill(o, s) {
 		return d, true
 	}

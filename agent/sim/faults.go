@@ -60,6 +60,7 @@ func (h *Host) Crash() {
 	}
 	h.KillAgent()
 	h.guardNow().kill()
+	h.endOrphans()
 }
 
 // Boot starts a crashed host: the clock begins anew, processes too. One that is on already stays as it is.
@@ -68,7 +69,7 @@ func (h *Host) Boot() error {
 		return nil
 	}
 	h.change(func() {
-		h.off, h.booted, h.frozen, h.busy = false, time.Now(), map[service]bool{}, false
+		h.off, h.booted, h.frozen, h.busy, h.halted = false, time.Now(), map[service]bool{}, false, false
 		h.guard = newGuard(h)
 	})
 	for _, s := range []service{serviceAgent, servicePostgres} {
@@ -82,11 +83,9 @@ func (h *Host) Freeze(frozen bool, services ...service) {
 	h.change(func() {
 		for _, s := range services {
 			h.frozen[s] = frozen
+			h.world.net.Freeze(h.Name, s, h.stillLocked(s))
 		}
 	})
-	for _, s := range services {
-		h.world.net.Freeze(h.Name, s, frozen)
-	}
 }
 
 func (h *Host) thaw() {

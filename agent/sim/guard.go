@@ -20,6 +20,8 @@ type guard struct {
 	gone    bool
 	lease   cluster.Lease
 	budget  time.Duration
+	grace   time.Duration // how long a primary of lease stays frozen; 0: it is never
+	frozen  *freeze       // nil: nothing is
 	refused cluster.Term
 	fencing chan struct{} // closed when the fence on its way is done; nil: none
 }
@@ -41,10 +43,10 @@ func newGuard(h *Host) *guard {
 func (g *guard) run() {
 	for {
 		g.h.mu.Lock()
-		armed, point := g.lease.Term != 0, g.lease.End.Add(-g.budget)
+		point := g.dueLocked()
 		g.h.mu.Unlock()
 		wait := time.Hour
-		if armed {
+		if !point.IsZero() {
 			wait = max(0, g.h.untilInstant(point))
 		}
 		timer := time.NewTimer(wait)
@@ -76,8 +78,17 @@ func (g *guard) alive() bool {
 func (g *guard) fenceIfDue() {
 	now := g.h.now()
 	g.h.mu.Lock()
-	due := g.lease.Term != 0 && g.fencing == nil && !g.lease.Live(cluster.LeaseParams{Fence: g.budget}, now)
+	lapsed := g.lease.Term != 0 && g.fencing == nil && !g.lease.Live(cluster.LeaseParams{Fence: g.budget}, now)
+	if lapsed && g.mayFreezeLocked(now) {
+		g.freezeLocked(now)
+		g.h.mu.Unlock()
+		return
+	}
+	due := lapsed || g.frozen != nil && !now.Before(g.frozen.until)
 	term := g.lease.Term
+	if g.frozen != nil {
+		term = max(term, g.frozen.term)
+	}
 	var done chan struct{}
 	if due {
 		done = g.beginLocked(term)
@@ -95,7 +106,7 @@ func (g *guard) beginLocked(t cluster.Term) chan struct{} {
 	if within == 0 {
 		within = 50 * time.Millisecond
 	}
-	g.lease, g.budget, g.refused = cluster.Lease{}, 0, max(g.refused, t)
+	g.lease, g.budget, g.refused, g.frozen = cluster.Lease{}, 0, max(g.refused, t), nil
 	done := make(chan struct{})
 	g.fencing = done
 	s := g.h.server
@@ -135,7 +146,7 @@ func (g *guard) push(e agent.GuardEvent) {
 }
 
 // setLease arms the guard or moves E (U2).
-func (g *guard) setLease(l cluster.Lease, p cluster.LeaseParams) error {
+func (g *guard) setLease(l cluster.Lease, p cluster.LeaseParams, grace time.Duration) error {
 	now := g.h.now()
 	g.h.mu.Lock()
 	defer g.h.mu.Unlock()
@@ -145,12 +156,9 @@ func (g *guard) setLease(l cluster.Lease, p cluster.LeaseParams) error {
 	case l.Term == 0, l.Term <= g.refused, l.Term < g.lease.Term, g.fencing != nil, !l.Live(p, now):
 		return fmt.Errorf("%w: term %d, refused up to %d, held %d", errNoLease, l.Term, g.refused, g.lease.Term)
 	}
-	g.lease, g.budget = l, p.Fence
+	g.lease, g.budget, g.grace = l, p.Fence, grace
 	g.h.feedLocked(now)
-	select {
-	case g.poke <- struct{}{}:
-	default:
-	}
+	g.wake()
 	return nil
 }
 
@@ -172,9 +180,9 @@ func (g *guard) fence(t cluster.Term) error {
 		g.h.mu.Unlock()
 		return errGuardGone
 	}
-	if g.lease.Term > t {
+	if g.lease.Term > t || g.frozen != nil && g.frozen.term > t {
 		defer g.h.mu.Unlock()
-		return fmt.Errorf("%w: a lease of term %d is held", errNotFenced, g.lease.Term)
+		return fmt.Errorf("%w: a lease of term %d is held, or what may go on after it", errNotFenced, g.lease.Term)
 	}
 	g.refused = max(g.refused, t)
 	done := g.fencing
@@ -201,6 +209,9 @@ func (g *guard) fence(t cluster.Term) error {
 // died is what the guard says when the postmaster ends without an order: all of it is gone a moment later.
 func (g *guard) died() {
 	now := g.h.now()
+	if g.endFrozen() {
+		return
+	}
 	g.push(agent.GuardEvent{Kind: agent.GuardDied, At: now})
 	g.push(agent.GuardEvent{Kind: agent.GuardExited, At: now})
 }
@@ -217,6 +228,9 @@ func (g *guard) kill() {
 	g.h.feedLocked(g.h.instant(g.h.booted)) // the kernel does, when the device is closed without a word
 	close(g.dead)
 	s := g.h.server
+	if g.h.halted { // the parent-death signal waits, as everything does, for whoever ends it: see Host.endOrphans
+		s = nil
+	}
 	g.h.wakeLocked()
 	g.h.mu.Unlock()
 	if s != nil {

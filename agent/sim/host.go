@@ -22,6 +22,7 @@ type Host struct {
 	full     bool // the disk has no room
 	booted   time.Time
 	frozen   map[service]bool
+	halted   bool // the guard has frozen PostgreSQL (U6)
 	disk     disk
 	guard    *guard  // the present life
 	server   *server // nil: no postmaster
@@ -106,7 +107,7 @@ func (h *Host) draw(low, high time.Duration) time.Duration {
 func (h *Host) thawed(s service, alive func() bool) bool {
 	for {
 		h.mu.Lock()
-		frozen, changed := h.frozen[s], h.changed
+		frozen, changed := h.stillLocked(s), h.changed
 		h.mu.Unlock()
 		if !alive() {
 			return false

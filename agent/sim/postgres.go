@@ -47,7 +47,7 @@ func (p postgresPort) looked(ctx context.Context, f func(h *Host) error) error {
 func (p postgresPort) answering(ctx context.Context) error {
 	for {
 		p.h.mu.Lock()
-		frozen, changed := p.h.frozen[servicePostgres] && p.h.server != nil, p.h.changed
+		frozen, changed := p.h.stillLocked(servicePostgres) && p.h.server != nil, p.h.changed
 		p.h.mu.Unlock()
 		if !frozen {
 			return nil

@@ -99,6 +99,9 @@ func (p guardPort) Status(ctx context.Context) (cluster.GuardStatus, error) {
 	if p.h.server != nil {
 		s.Postmaster = 2
 	}
+	if g.frozen != nil {
+		s.Frozen, s.FrozenLeft = g.frozen.term, g.frozen.until.Sub(now)
+	}
 	return s, nil
 }
 
@@ -108,7 +111,16 @@ func (p guardPort) Lease(ctx context.Context, l cluster.Lease, params cluster.Le
 	if err != nil {
 		return err
 	}
-	return p.leave(g.setLease(l, params))
+	return p.leave(g.setLease(l, params, p.h.world.softGrace()))
+}
+
+// Thaw implements agent.Guard.
+func (p guardPort) Thaw(ctx context.Context, from, t cluster.Term) error {
+	g, err := p.answering(ctx)
+	if err != nil {
+		return err
+	}
+	return p.leave(g.thaw(from, t))
 }
 
 // Fence implements agent.Guard.
@@ -135,6 +147,7 @@ func (p guardPort) Revive(ctx context.Context) error {
 	if err := p.enter(ctx); err != nil {
 		return err
 	}
+	p.h.endOrphans()
 	p.h.change(func() {
 		if p.h.guard.gone {
 			p.h.guard = newGuard(p.h)

@@ -179,7 +179,7 @@ func (p postgresPort) Stop(ctx context.Context, deadline time.Duration) error {
 		return err
 	}
 	s := p.h.running()
-	if s == nil {
+	if s == nil || p.h.guardNow().endFrozen() {
 		return nil
 	}
 	if deadline <= 0 {

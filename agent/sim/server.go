@@ -81,6 +81,9 @@ func (s *server) finish(clean bool) {
 	if s.h.server == s {
 		s.h.server = nil
 	}
+	if s.h.halted { // nothing of it is left to be frozen
+		s.h.haltLocked(false)
+	}
 	s.h.wakeLocked()
 	s.h.mu.Unlock()
 	s.end()
@@ -99,7 +102,7 @@ func (s *server) primaryLocked() bool {
 func (h *Host) Insert(ctx context.Context, row int64) error {
 	h.mu.Lock()
 	s := h.server
-	if s == nil || s.state != cluster.PostgresRunning || h.frozen[servicePostgres] {
+	if s == nil || s.state != cluster.PostgresRunning || h.stillLocked(servicePostgres) {
 		h.mu.Unlock()
 		return errNoServer
 	}
@@ -122,7 +125,7 @@ func (s *server) awaitSync(ctx context.Context, r record) error {
 			s.h.mu.Unlock()
 			return errNoServer
 		}
-		if !s.h.frozen[servicePostgres] && s.confirmedLocked(r.End) {
+		if !s.h.stillLocked(servicePostgres) && s.confirmedLocked(r.End) {
 			s.h.world.acknowledged(s.h.Name, r)
 			s.h.mu.Unlock()
 			return nil

@@ -32,15 +32,15 @@ func TestSchedules(t *testing.T) {
 		seed := *first + uint64(i)
 		t.Run(fmt.Sprintf("seed%d", seed), func(t *testing.T) {
 			t.Parallel()
-			playSeed(t, seed)
+			playIn(t, seed, func(w *sim.World) error { return w.Play(sim.Schedule{Faults: 8, Pause: 4 * time.Second}) })
 		})
 	}
 }
 
-// playSeed is one schedule in a bubble of its own.
-func playSeed(t *testing.T, seed uint64) {
+// playIn plays a schedule in the world of a seed, in a bubble of its own.
+func playIn(t *testing.T, seed uint64, schedule func(*sim.World) error) {
 	dirs := t.TempDir()
-	opt := sim.Options{Seed: seed, Nodes: 3, Heartbeat: time.Second, Mode: cluster.SyncQuorum, OpenRaft: openRaft(dirs)}
+	opt := sim.Options{Seed: seed, Nodes: 3, Heartbeat: time.Second, Mode: cluster.SyncQuorum, SoftFence: seed%4 != 0, OpenRaft: openRaft(dirs)}
 	if seed%5 == 0 {
 		opt.Nodes = 5
 	}
@@ -72,7 +72,7 @@ func playSeed(t *testing.T, seed uint64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		play(t, w)
+		play(t, w, schedule)
 		if t.Failed() || *trace {
 			t.Logf("what happened:\n%s", w.Trace())
 		}
@@ -90,7 +90,7 @@ func keepLog(t *testing.T, seed uint64, log *bytes.Buffer) {
 	}
 }
 
-func play(t *testing.T, w *sim.World) {
+func play(t *testing.T, w *sim.World, schedule func(*sim.World) error) {
 	ctx, end := context.WithCancel(t.Context())
 	defer w.Close()
 	defer end()
@@ -103,7 +103,7 @@ func play(t *testing.T, w *sim.World) {
 	for _, h := range w.Hosts {
 		go w.Write(ctx, h)
 	}
-	if err := w.Play(sim.Schedule{Faults: 8, Pause: 4 * time.Second}); err != nil {
+	if err := schedule(w); err != nil {
 		t.Errorf("schedule: %v", err)
 	}
 	if err := w.AwaitConverged(settle); err != nil {

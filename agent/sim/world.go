@@ -23,6 +23,7 @@ type Options struct {
 	Mode      cluster.SyncMode
 	Strict    bool
 	Watchdog  time.Duration // of every host, required; 0: none has one
+	SoftFence bool          // U6
 	OpenRaft  func(RaftOptions) (Raft, error)
 	Log       io.Writer // the agents' logs; nil: none
 }
@@ -58,6 +59,8 @@ type World struct {
 	trace   []string // what was done to it, in words
 	closing bool
 	lost    bool // one node's data is lost for ever
+	froze   int  // how often a primary was frozen
+	thawed  int  // and how often one went on
 
 	two bool // lookForTwo saw two at its last look; Watch's own
 }
@@ -158,6 +161,7 @@ func (w *World) Close() {
 	for _, h := range w.Hosts {
 		h.KillAgent()
 		h.guardNow().kill()
+		h.endOrphans()
 	}
 	w.running.Wait()
 	<-time.After(2 * tcpGivesUp) // what is on its way still arrives, or is given up
@@ -179,6 +183,7 @@ func (h *Host) StartAgent() error {
 	if former != nil {
 		<-former.done
 	}
+	h.endOrphans()
 	h.change(func() { // a guard that is gone is started again before anything else (U5)
 		if h.guard.gone {
 			h.guard = newGuard(h)
@@ -227,7 +232,7 @@ func (h *Host) agentOptions(p *process, log *slog.Logger) agent.Options {
 	recorded := lease
 	recorded.Watchdog = w.opt.Watchdog
 	return agent.Options{
-		Self: h.Name, Members: names, Heartbeat: w.opt.Heartbeat, Lease: recorded, UseRewind: true,
+		Self: h.Name, Members: names, Heartbeat: w.opt.Heartbeat, Lease: recorded, SoftFence: w.opt.SoftFence, UseRewind: true,
 		Node: cluster.Node{Name: h.Name, UID: cluster.UID(h.Name), RaftAddr: address(h.Name).String(), APIURL: "http://" + string(h.Name),
 			PostgresAddr: string(h.Name) + ":5432", Tags: cluster.Tags{FailoverPriority: 1}, Version: cluster.Version},
 		Dynamic: cluster.Dynamic{SynchronousMode: w.opt.Mode, SynchronousModeStrict: w.opt.Strict, SynchronousNodeCount: 1, MaximumLagOnFailover: 1 << 20,
