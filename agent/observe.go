@@ -15,7 +15,7 @@ func (a *Agent) observe() *decide.Observation {
 		Voters: a.raft.Configs(), Members: a.opt.Members,
 		Barrier: raft.State == cluster.RaftLeader && a.raft.BarrierTerm() == raft.Term,
 		Lease:   lease, LeaseState: state, Lapsed: a.keeper.lapsed(), Answers: a.answers(raft.Term), SoftFence: a.opt.SoftFence,
-		Local: a.localStatus(local), Position: local.position, Promised: a.pg.Promised(),
+		Local: a.localStatus(local), LookedAt: local.at, Position: local.position, Promised: a.pg.Promised(),
 		Peers: a.peers.views(), Began: a.began, Heartbeat: a.opt.Heartbeat, Lease0: a.opt.Lease,
 		Job: a.jobs.current(), Retry: map[decide.Action]cluster.Instant{}, Failures: map[decide.Action]int{},
 		UseRewind: a.opt.UseRewind, Refused: refused(local.postgres, a.raft.View()),

@@ -13,13 +13,20 @@ import (
 // frozen says whether the guard has stopped the processes of the local Postgres.
 func (o *Observation) frozen() bool { return o.Local.Guard.Frozen != 0 }
 
-// leftToGuard says whether the lease ran out so lately that the guard may still be at it, and until when it is left alone:
-// a fence by order would end what can be frozen. The guard needs no agent for either.
+// leftToGuard says whether the lease ran out so lately that the guard may still be at it, or that it was not looked at
+// since, and until when it is left alone: a fence by order would end what can be frozen. The guard needs no agent for
+// either. A look takes as long as a Postgres may take to answer.
 func leftToGuard(o *Observation) (until cluster.Instant, leave bool) {
 	k := o.View.Key
 	until = o.Lapsed.At.Add(o.Heartbeat / 4)
+	if o.LookedAt <= o.Lapsed.At {
+		until = o.Lapsed.At.Add(LookPatience)
+	}
 	return until, o.SoftFence && o.Lapsed.Term == k.Term && k.Term != 0 && k.Holder == o.Self && !k.Released && o.Now.Before(until)
 }
+
+// LookPatience is how long the agent waits for a look that began after the lease had run out.
+const LookPatience = 3 * time.Second
 
 // fenceFrozen ends a frozen primary that can never go on: the key has passed through other hands, or is released.
 func fenceFrozen(o *Observation) (Decision, bool) {
@@ -58,13 +65,13 @@ func acquiredInPlace(o *Observation) bool {
 // reacquire is what the holder of a frozen primary does when it leads Raft (again): it acquires the next term in place, once
 // a quorum answers it. Of the steps of section 5 it needs the Barrier alone: the old lease is its own and over (K5), and
 // the primary of the newest rule, whose processes are stopped and whose data is intact, satisfies every rule (C1 b, c).
-// Without the answers the command might be committed long after, by another leader, when nobody waits for it.
+// Without fresh answers the command might be committed long after, by another leader, when nobody waits for it.
 func reacquire(o *Observation) (Decision, bool) {
 	k := o.View.Key
 	if !o.frozen() || o.Local.Guard.Frozen != k.Term || k.Holder != o.Self || k.Released || leaving(o) {
 		return Decision{}, false
 	}
-	if !(cluster.Lease{End: o.Answers}).Live(k.Lease, o.Now) {
+	if (cluster.Lease{End: o.Answers}).FencePoint(k.Lease).Sub(o.Now) < k.Lease.TTL/4 {
 		return Decision{Action: Wait, Reason: ReasonFrozen, Wake: o.Now.Add(o.Heartbeat / 50)}, true
 	}
 	return acquireInPlace(o, ReasonThaw, fmt.Sprintf("frozen in term %d", k.Term)), true

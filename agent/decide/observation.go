@@ -24,6 +24,7 @@ type Observation struct {
 	SoftFence  bool            // a primary whose lease runs out is frozen, where the guard can (U6)
 
 	Local    cluster.NodeStatus // this node's own status
+	LookedAt cluster.Instant    // when the look at Postgres and its guard began that Local tells of
 	Position cluster.Position   // last known end of valid WAL
 	Promised cluster.Term
 	Peers    map[cluster.NodeID]cluster.PeerView

@@ -107,6 +107,7 @@ func (g *guard) beginLocked(t cluster.Term) chan struct{} {
 		within = 50 * time.Millisecond
 	}
 	g.lease, g.budget, g.refused, g.frozen = cluster.Lease{}, 0, max(g.refused, t), nil
+	g.h.world.Did("%s: postgres is ended, no primary in term %d", g.h.Name, t)
 	done := make(chan struct{})
 	g.fencing = done
 	s := g.h.server

@@ -22,7 +22,8 @@ func TestU6Hiccups(t *testing.T) {
 			t.Run(fmt.Sprintf("seed%d", seed), func(t *testing.T) {
 				t.Parallel()
 				playIn(t, seed, func(w *sim.World) error {
-					err := w.Hiccups(12, 500*time.Millisecond, 5*time.Second)
+					defer func() { t.Log(w.Trace()) }()
+					err := w.Hiccups(12, 500*time.Millisecond, 3*time.Second)
 					f, th := w.Frozen()
 					froze.Add(int64(f))
 					thawed.Add(int64(th))

@@ -73,6 +73,7 @@ func (g *guard) freezeLocked(now cluster.Instant) {
 			g.endFrozen()
 		case mine:
 			g.h.world.count(&g.h.world.froze)
+			g.h.world.Did("%s: postgres is frozen in term %d", g.h.Name, f.term)
 			g.push(agent.GuardEvent{Kind: agent.GuardFrozen, Detail: fmt.Sprintf("term %d", f.term), At: now})
 			g.wake()
 		}
@@ -109,6 +110,7 @@ func (g *guard) thaw(from, t cluster.Term) error {
 	g.frozen = nil
 	g.h.haltLocked(false)
 	g.h.world.count(&g.h.world.thawed)
+	g.h.world.Did("%s: postgres goes on in term %d", g.h.Name, t)
 	return nil
 }
 
