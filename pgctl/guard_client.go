@@ -26,7 +26,8 @@ type Guard struct {
 	mu      sync.Mutex
 	next    uint64
 	waiting map[uint64]chan guardAnswer
-	gone    error // set once the connection is lost
+	grace   time.Duration // what Lease asks for beside the lease
+	gone    error         // set once the connection is lost
 	closed  bool
 
 	watchdog askedWatchdog
@@ -76,7 +77,25 @@ func (g *Guard) Detail(ctx context.Context) (GuardDetail, error) {
 // Lease arms the guard, or moves E (U2). ErrLeaseRefused: the term is fenced, marked or older than the one held, a fence
 // is on its way, or E - F has passed.
 func (g *Guard) Lease(ctx context.Context, l cluster.Lease, p cluster.LeaseParams) error {
-	_, err := g.quick(ctx, guardRequest{Op: opLease, Term: l.Term, RaftTerm: l.RaftTerm, End: l.End, Fence: p.Fence})
+	g.mu.Lock()
+	grace := g.grace
+	g.mu.Unlock()
+	_, err := g.quick(ctx, guardRequest{Op: opLease, Term: l.Term, RaftTerm: l.RaftTerm, End: l.End, Fence: p.Fence, Grace: grace})
+	return err
+}
+
+// SoftFence makes every later Lease ask for a soft fence (U6): a primary over which the lease runs out is frozen, for grace
+// at most, and then ended. 0, as at first: it is ended at once. A guard of a release that knows no soft fence ends it.
+func (g *Guard) SoftFence(grace time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.grace = grace
+}
+
+// Thaw lets the Postgres that was frozen when the lease of from ran out go on, under the live lease of t, which must be the
+// next term, acquired in place (U6). ErrNotFrozen, ErrLeaseRefused; an error leaves it frozen, or ended.
+func (g *Guard) Thaw(ctx context.Context, from, t cluster.Term) error {
+	_, err := g.call(ctx, guardRequest{Op: opThaw, From: from, Term: t})
 	return err
 }
 

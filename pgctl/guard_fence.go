@@ -27,9 +27,9 @@ type fencing struct {
 }
 
 // setLease arms the fence, or moves it (U2). L2: a term that was fenced never lives again.
-func (g *guardServer) setLease(l cluster.Lease, budget time.Duration) error {
-	if l.Term == 0 || l.End <= 0 || budget <= 0 {
-		return fmt.Errorf("%w: lease of term %d, end %d, fence budget %v", errBadRequest, l.Term, l.End, budget)
+func (g *guardServer) setLease(l cluster.Lease, budget, grace time.Duration) error {
+	if l.Term == 0 || l.End <= 0 || budget <= 0 || grace < 0 {
+		return fmt.Errorf("%w: lease of term %d, end %d, fence budget %v, grace %v", errBadRequest, l.Term, l.End, budget, grace)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -45,10 +45,10 @@ func (g *guardServer) setLease(l cluster.Lease, budget time.Duration) error {
 	case late >= 0:
 		return fmt.Errorf("%w: term %d, its fence point passed %v ago", ErrLeaseRefused, l.Term, late)
 	}
-	if err := g.timer.set(g.ringAt(l.End.Add(-budget))); err != nil {
+	if err := g.timer.set(g.frozen.ringAt(g.ringAt(l.End.Add(-budget)))); err != nil {
 		return err
 	}
-	g.lease, g.budget = l, budget
+	g.lease, g.budget, g.grace = l, budget, grace
 	return nil
 }
 
@@ -67,8 +67,9 @@ func (g *guardServer) holds(t cluster.Term) error {
 // beginFence takes the lease away first, then sends SIGQUIT; the fencing thread sends SIGKILL at killAt. It does no file
 // I/O. Called with mu held.
 func (g *guardServer) beginFence(t cluster.Term, now, killAt cluster.Instant, timed bool) *fencing {
-	g.lease, g.budget = cluster.Lease{}, 0
+	g.lease, g.budget, g.grace = cluster.Lease{}, 0, 0
 	g.refused = max(g.refused, t)
+	g.dropFrozen()
 	f := &fencing{term: t, began: now, killAt: killAt, timed: timed, done: make(chan struct{})}
 	g.fencing = f
 	if g.pm != nil && !g.pm.exited {
@@ -98,6 +99,9 @@ func newFencer(g *guardServer) (*fencer, error) {
 	if _, err := s.sweep(g.target(), 0); err != nil {
 		return nil, err
 	}
+	if _, err := s.halt(g.target()); err != nil {
+		return nil, err
+	}
 	if err := g.timer.set(cluster.Boottime()); err != nil {
 		return nil, err
 	}
@@ -113,6 +117,8 @@ func (f *fencer) run() {
 		}
 		if due := f.g.due(cluster.Boottime()); due != nil {
 			f.g.killAll(f.sweep, sleepThread, func() bool { return f.g.fencing == due })
+		} else if fr := f.g.toFreeze(); fr != nil {
+			f.tend(fr)
 		}
 	}
 }
@@ -129,9 +135,15 @@ func (g *guardServer) due(now cluster.Instant) *fencing {
 		return f
 	}
 	l := cluster.LeaseParams{Fence: g.budget}
-	if g.lease.Term != 0 && !g.lease.Live(l, now) {
+	lapsed := g.lease.Term != 0 && !g.lease.Live(l, now)
+	switch {
+	case g.frozen != nil && (lapsed || g.frozen.over(now)):
+		return g.endFrozen(now, true)
+	case lapsed && g.mayFreeze(now):
+		g.beginFreeze(now)
+	case lapsed:
 		g.beginFence(g.lease.Term, now, g.lease.End.Add(-g.budget/2), true)
-	} else if g.lease.Term != 0 {
+	case g.lease.Term != 0:
 		g.allowFeed()
 	}
 	return nil
@@ -183,12 +195,19 @@ func (g *guardServer) fence(t cluster.Term) error {
 		defer g.mu.Unlock()
 		return fmt.Errorf("%w: want no primary up to term %d, a lease of term %d is held", ErrNotFenced, t, g.lease.Term)
 	}
+	if g.frozen != nil && g.frozen.term > t {
+		defer g.mu.Unlock()
+		return fmt.Errorf("%w: want no primary up to term %d, one is frozen in term %d", ErrNotFenced, t, g.frozen.term)
+	}
 	g.refused = max(g.refused, t)
 	f := g.fencing
 	if f == nil && g.mayBePrimary() {
 		wait := orderBudget
 		if g.budget > 0 {
 			wait = min(wait, g.budget/2)
+		}
+		if g.frozen != nil {
+			wait = 0 // what is stopped heeds no SIGQUIT
 		}
 		f = g.beginFence(t, now, now.Add(wait), false)
 	}

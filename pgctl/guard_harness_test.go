@@ -44,6 +44,8 @@ func init() {
 		err = agentMain(os.Args[2])
 	case "strike":
 		err = strikeMain()
+	case "ticks":
+		err = ticksMain(os.Args[2])
 	default:
 		return
 	}

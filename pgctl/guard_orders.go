@@ -195,6 +195,8 @@ func (g *guardServer) promotable(t cluster.Term) error {
 	switch {
 	case g.quitting || g.fencing != nil:
 		return fmt.Errorf("promote: %w: postgres is being ended", ErrLeaseRefused)
+	case g.frozen != nil:
+		return fmt.Errorf("promote: %w in term %d", ErrFrozen, g.frozen.term)
 	case g.pm == nil || g.pm.exited:
 		return fmt.Errorf("promote: %w", ErrNotRunning)
 	}
@@ -209,6 +211,10 @@ func (g *guardServer) promotable(t cluster.Term) error {
 
 // stop ends Postgres in stages and returns when all of it is reaped. It holds nothing that a fence needs.
 func (g *guardServer) stop(s *guardSession, mode StopMode, deadline time.Duration) error {
+	if f := g.endFrozenByOrder(s); f != nil {
+		<-f.done
+		return nil
+	}
 	switch mode {
 	case StopFast:
 		if g.signal(s, unix.SIGINT) && g.stopped(deadline) {
@@ -250,6 +256,10 @@ func (g *guardServer) signal(s *guardSession, sig unix.Signal) bool {
 	if s != nil {
 		g.pm.orderedBy = s
 	}
+	if g.frozen != nil { // since stop looked: it heeds SIGKILL only
+		g.endFrozen(cluster.Boottime(), false)
+		return true
+	}
 	return unix.Kill(g.pm.pid, sig) == nil
 }
 
@@ -268,6 +278,9 @@ func (g *guardServer) reload() error {
 	defer g.mu.Unlock()
 	if g.pm == nil || g.pm.exited {
 		return fmt.Errorf("reload: %w", ErrNotRunning)
+	}
+	if g.frozen != nil {
+		return fmt.Errorf("reload: %w in term %d", ErrFrozen, g.frozen.term)
 	}
 	if err := unix.Kill(g.pm.pid, unix.SIGHUP); err != nil {
 		return fmt.Errorf("reload: %w", err)

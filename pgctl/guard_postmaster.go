@@ -149,6 +149,9 @@ func (g *guardServer) reap() {
 func (g *guardServer) took(pid int, ws syscall.WaitStatus) {
 	if pm := g.pm; pm != nil && pm.pid == pid && !pm.exited {
 		pm.exited, pm.status = true, ws
+		if g.frozen != nil {
+			g.endFrozen(cluster.Boottime(), true)
+		}
 		e := GuardEvent{Kind: EventExited, Term: pm.term, Detail: statusText(ws), At: cluster.Boottime()}
 		if g.lease.Term != 0 {
 			e.Term = g.lease.Term

@@ -21,11 +21,15 @@ type sweeper struct {
 	line  []byte
 	seen  []process
 	index map[int]int // pid -> place in seen
+
+	unread error // why a process that is there was not seen, in the last scan; nil: all were
 }
 
 // process is one line of /proc/<pid>/stat.
 type process struct {
 	pid, ppid int
+	state     byte
+	threads   int
 	dead      bool // a zombie: it runs no more code, its parent has yet to reap it
 	postgres  bool // its command name is postgres
 	target    bool
@@ -164,7 +168,7 @@ func (s *sweeper) worksIn(pid int, dir string) bool {
 
 // scan reads all of /proc. A process that ends meanwhile is left out.
 func (s *sweeper) scan() error {
-	s.seen = s.seen[:0]
+	s.seen, s.unread = s.seen[:0], nil
 	clear(s.index)
 	if _, err := unix.Seek(s.proc, 0, 0); err != nil {
 		return fmt.Errorf("/proc: %w", err)
@@ -195,6 +199,9 @@ func (s *sweeper) scan() error {
 func (s *sweeper) readStat(name string) {
 	fd, err := unix.Openat(s.proc, name+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
+		if !gone(err) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) { // another user's may be hidden
+			s.unread = err
+		}
 		return
 	}
 	n, err := unix.Read(fd, s.line)
@@ -209,17 +216,21 @@ func (s *sweeper) readStat(name string) {
 	}
 	rest := bytes.Fields(line[end+1:])
 	pid, err := strconv.Atoi(name)
-	if err != nil || len(rest) < 2 {
+	if err != nil || len(rest) < 18 {
 		return
 	}
 	ppid, err := strconv.Atoi(string(rest[1]))
 	if err != nil {
 		return
 	}
+	threads, err := strconv.Atoi(string(rest[17]))
+	if err != nil {
+		return
+	}
 	state := rest[0][0]
 	s.index[pid] = len(s.seen)
 	s.seen = append(s.seen, process{
-		pid: pid, ppid: ppid,
+		pid: pid, ppid: ppid, state: state, threads: threads,
 		dead:     state == 'Z' || state == 'X',
 		postgres: string(line[open+1:end]) == "postgres",
 	})

@@ -46,6 +46,7 @@ const (
 	EventDied   EventKind = "died"   // the postmaster ended without an order; what remains of it is being ended
 	EventExited EventKind = "exited" // the postmaster ended without an order of this session, and all of it was reaped
 	EventFenced EventKind = "fenced" // the lease ran out: everything was ended and reaped
+	EventFrozen EventKind = "frozen" // the lease ran out: every process is stopped, and may go on under the next one (U6)
 	EventGone   EventKind = "gone"   // the connection to the guard was lost; made by the client
 )
 
@@ -65,6 +66,7 @@ type GuardDetail struct {
 	Fence   time.Duration `json:"fence"`             // F of that lease
 	Primary bool          `json:"primary,omitempty"` // the postmaster was started as a primary, or promoted
 	Fencing bool          `json:"fencing,omitempty"` // a fence is on its way
+	Grace   time.Duration `json:"grace,omitempty"`   // of the live lease (U6); 0: what runs at its end is ended
 	Last    *GuardEvent   `json:"last,omitempty"`    // the newest exited or fenced event, pushed or not
 	Notes   []string      `json:"notes,omitempty"`   // what the machine did not permit
 }
@@ -78,10 +80,12 @@ const (
 	opStart   = "start"
 	opStop    = "stop"
 	opPromote = "promote"
+	opReload  = "reload"
+	opQuit    = "quit"
 
-	opWatchdog = "watchdog" // a guard of before it answers bad_request
-	opReload   = "reload"
-	opQuit     = "quit"
+	// A guard of before each of these answers bad_request.
+	opWatchdog = "watchdog"
+	opThaw     = "thaw"
 )
 
 // guardRequest is one line from an agent.
@@ -93,6 +97,8 @@ type guardRequest struct {
 	RaftTerm uint64          `json:"raft_term,omitempty"` // lease; kept for a restarted agent, the guard draws nothing from it
 	End      cluster.Instant `json:"end,omitempty"`       // lease: E
 	Fence    time.Duration   `json:"fence,omitempty"`     // lease: F, nanoseconds
+	Grace    time.Duration   `json:"grace,omitempty"`     // lease: a primary is frozen at E - F for so long at most, nanoseconds; 0: it is ended (U6)
+	From     cluster.Term    `json:"from,omitempty"`      // thaw: the term in which it was frozen
 	Start    *StartRequest   `json:"start,omitempty"`
 	Mode     StopMode        `json:"mode,omitempty"`     // stop
 	Deadline time.Duration   `json:"deadline,omitempty"` // stop, nanoseconds
@@ -121,6 +127,8 @@ var (
 	ErrNotRunning   = errors.New("no postmaster runs")
 	ErrNoStandby    = errors.New("standby.signal missing")
 	ErrNoWatchdog   = errors.New("a watchdog is required")
+	ErrFrozen       = errors.New("postgres is frozen")
+	ErrNotFrozen    = errors.New("postgres is not frozen in that term")
 )
 
 // errBadRequest is a message that no agent should send.
@@ -139,6 +147,8 @@ var guardCodes = []struct {
 	{"not_running", ErrNotRunning},
 	{"no_standby_signal", ErrNoStandby},
 	{"no_watchdog", ErrNoWatchdog},
+	{"frozen", ErrFrozen},
+	{"not_frozen", ErrNotFrozen},
 	{"bad_request", errBadRequest},
 }
 

@@ -43,6 +43,8 @@ type guardServer struct {
 	cg        *cgroup       // nil: containment by descendants
 	lease     cluster.Lease // zero: none
 	budget    time.Duration // F of lease
+	grace     time.Duration // how long a primary of lease may stay frozen; 0: it is ended at once (U6)
+	frozen    *freeze       // a primary that is frozen, or being frozen; nil: none
 	refused   cluster.Term  // leases of terms <= refused are refused
 	marked    cluster.Term  // the durable part of refused
 	fencing   *fencing      // a fence on its way; nil: none

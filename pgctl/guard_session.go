@@ -111,7 +111,7 @@ func (g *guardServer) handle(s *guardSession, r guardRequest) (*GuardDetail, err
 	}
 	switch r.Op {
 	case opLease:
-		return nil, g.setLease(cluster.Lease{Term: r.Term, RaftTerm: r.RaftTerm, End: r.End}, r.Fence)
+		return nil, g.setLease(cluster.Lease{Term: r.Term, RaftTerm: r.RaftTerm, End: r.End}, r.Fence, r.Grace)
 	case opStatus:
 		return g.detail(), nil
 	case opFence:
@@ -129,6 +129,8 @@ func (g *guardServer) handle(s *guardSession, r guardRequest) (*GuardDetail, err
 		return nil, g.setWatchdog(r.Watchdog)
 	case opReload:
 		return nil, g.reload()
+	case opThaw:
+		return nil, g.thaw(r.From, r.Term)
 	case opQuit:
 		return nil, g.prepareQuit()
 	}

@@ -21,10 +21,13 @@ func (g *guardServer) detail() *GuardDetail {
 			Alive: true, PID: os.Getpid(), Term: g.lease.Term, NoPrimary: g.marked,
 			Containment: g.containmentLocked(), Locked: g.note.locked, Watchdog: g.watchdogStatus(),
 		},
-		Version: guardVersion, Lease: g.lease, Fence: g.budget, Fencing: g.fencing != nil, Last: g.last, Notes: g.note.notes,
+		Version: guardVersion, Lease: g.lease, Fence: g.budget, Grace: g.grace, Fencing: g.fencing != nil, Last: g.last, Notes: g.note.notes,
 	}
 	if !g.lease.End.IsZero() {
 		d.Remaining = g.lease.End.Sub(cluster.Boottime())
+	}
+	if fr := g.frozen; fr != nil {
+		d.Frozen, d.FrozenLeft = fr.term, max(0, fr.until.Sub(cluster.Boottime()))
 	}
 	if g.pm != nil {
 		d.Postmaster, d.Primary = g.pm.pid, g.pm.primary || g.pm.promoted

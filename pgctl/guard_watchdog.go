@@ -150,13 +150,22 @@ func (g *guardServer) allowFeed() {
 	if g.dog.held == nil {
 		return
 	}
-	if err := g.timer.set(g.lease.End.Add(-g.budget)); err != nil {
+	if err := g.timer.set(g.frozen.ringAt(g.lease.End.Add(-g.budget))); err != nil {
 		panic(err) // see beginFence
 	}
 	select {
 	case g.dog.turn <- struct{}{}:
 	default:
 	}
+}
+
+// unfedFor is how long something may stay frozen (U6), of the time that is asked for: what is frozen has no lease, so its
+// watchdog is not fed, and it must be ended before the machine is reset. Called with mu held.
+func (g *guardServer) unfedFor(grace time.Duration) time.Duration {
+	if w := g.dog.held; w != nil {
+		return max(0, min(grace, w.timeout-g.dog.asked.Least))
+	}
+	return grace
 }
 
 // mayFeed is the rule. Called with mu held.

@@ -98,6 +98,11 @@ func (a *guardAdapter) Lease(ctx context.Context, l cluster.Lease, p cluster.Lea
 	return a.guard().Lease(ctx, l, p)
 }
 
+// Thaw implements agent.Guard.
+func (a *guardAdapter) Thaw(ctx context.Context, from, t cluster.Term) error {
+	return a.guard().Thaw(ctx, from, t)
+}
+
 // Fence implements agent.Guard.
 func (a *guardAdapter) Fence(ctx context.Context, t cluster.Term) error {
 	return a.guard().Fence(ctx, t)
