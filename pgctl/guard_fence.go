@@ -137,8 +137,12 @@ func (g *guardServer) due(now cluster.Instant) *fencing {
 	l := cluster.LeaseParams{Fence: g.budget}
 	lapsed := g.lease.Term != 0 && !g.lease.Live(l, now)
 	switch {
-	case g.frozen != nil && (lapsed || g.frozen.over(now)):
-		return g.endFrozen(now, true)
+	case g.frozen != nil && lapsed:
+		return g.endFrozen(now, true, "the next lease ran out too")
+	case g.frozen != nil:
+		if why := g.frozen.over(now); why != "" {
+			return g.endFrozen(now, true, why)
+		}
 	case lapsed && g.mayFreeze(now):
 		g.beginFreeze(now)
 	case lapsed:

@@ -34,9 +34,15 @@ type thawing struct {
 // recheck is how often what is frozen is looked at, at the soonest: a SIGCONT of somebody else's ends it all.
 const recheck = 50 * time.Millisecond
 
-// over says whether its time is over: something could not be stopped in time, or the grace has passed.
-func (fr *freeze) over(now cluster.Instant) bool {
-	return !fr.stopped && !now.Before(fr.killAt) || !now.Before(fr.until)
+// over says why its time is over: something could not be stopped in time, or the grace has passed; empty: it is not.
+func (fr *freeze) over(now cluster.Instant) string {
+	switch {
+	case !fr.stopped && !now.Before(fr.killAt):
+		return "not all of it could be stopped in time"
+	case !now.Before(fr.until):
+		return "no lease within the grace"
+	}
+	return ""
 }
 
 // ringAt is when the timer must ring for a lease with this fence point and for what is frozen, if anything is.
@@ -73,7 +79,8 @@ func (g *guardServer) dropFrozen() {
 }
 
 // endFrozen ends what is frozen, as a fence of every term up to that of a lease held meanwhile. Called with mu held.
-func (g *guardServer) endFrozen(now cluster.Instant, timed bool) *fencing {
+func (g *guardServer) endFrozen(now cluster.Instant, timed bool, why string) *fencing {
+	go g.log.Warn("frozen postgres is ended", "term", g.frozen.term, "frozen_for", now.Sub(g.frozen.began), "reason", why)
 	return g.beginFence(max(g.frozen.term, g.lease.Term), now, now, timed)
 }
 
@@ -85,7 +92,7 @@ func (g *guardServer) endFrozenByOrder(s *guardSession) *fencing {
 		return nil
 	}
 	g.pm.orderedBy = s
-	return g.endFrozen(cluster.Boottime(), false)
+	return g.endFrozen(cluster.Boottime(), false, "ordered to stop")
 }
 
 // toFreeze is what the fencing thread has to see to; nil: nothing is frozen.
@@ -114,7 +121,7 @@ func (f *fencer) tend(fr *freeze) {
 // proves that the postmaster stands still and forks no more backends, the second that none of those it had runs. What
 // cannot be stopped in time is killed.
 func (f *fencer) stop(fr *freeze) {
-	for clean := 0; ; sleepThread(500 * time.Microsecond) {
+	for clean := 0; ; {
 		f.sweep.strike(unix.SIGSTOP)
 		running, err := f.sweep.halt(f.g.target())
 		if clean++; running > 0 || err != nil {
@@ -122,6 +129,9 @@ func (f *fencer) stop(fr *freeze) {
 		}
 		if f.settled(fr, clean) {
 			return
+		}
+		if clean == 0 {
+			sleepThread(500 * time.Microsecond) // a signal takes effect when its process is scheduled
 		}
 	}
 }
@@ -142,7 +152,7 @@ func (f *fencer) settled(fr *freeze, clean int) bool {
 		go g.push(GuardEvent{Kind: EventFrozen, Term: fr.term, At: fr.began})
 		return true
 	case !now.Before(fr.killAt):
-		g.endFrozen(now, true)
+		g.endFrozen(now, true, f.sweep.ran("not all of it could be stopped in time"))
 		return true
 	}
 	return false
@@ -160,7 +170,7 @@ func (f *fencer) look(fr *freeze) {
 	switch {
 	case g.frozen != fr:
 	case running > 0 || err != nil:
-		g.endFrozen(now, true)
+		g.endFrozen(now, true, f.sweep.ran("somebody let it go on"))
 	default:
 		g.ring(fr, now.Add(max(recheck, 10*now.Sub(began))))
 	}

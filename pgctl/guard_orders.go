@@ -257,7 +257,7 @@ func (g *guardServer) signal(s *guardSession, sig unix.Signal) bool {
 		g.pm.orderedBy = s
 	}
 	if g.frozen != nil { // since stop looked: it heeds SIGKILL only
-		g.endFrozen(cluster.Boottime(), false)
+		g.endFrozen(cluster.Boottime(), false, "ordered to stop")
 		return true
 	}
 	return unix.Kill(g.pm.pid, sig) == nil

@@ -150,7 +150,7 @@ func (g *guardServer) took(pid int, ws syscall.WaitStatus) {
 	if pm := g.pm; pm != nil && pm.pid == pid && !pm.exited {
 		pm.exited, pm.status = true, ws
 		if g.frozen != nil {
-			g.endFrozen(cluster.Boottime(), true)
+			g.endFrozen(cluster.Boottime(), true, "its postmaster has ended")
 		}
 		e := GuardEvent{Kind: EventExited, Term: pm.term, Detail: statusText(ws), At: cluster.Boottime()}
 		if g.lease.Term != 0 {

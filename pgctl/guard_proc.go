@@ -22,7 +22,8 @@ type sweeper struct {
 	seen  []process
 	index map[int]int // pid -> place in seen
 
-	unread error // why a process that is there was not seen, in the last scan; nil: all were
+	lively string // what the last look at processes that should stand still found running
+	unread error  // why a process that is there was not seen, in the last scan; nil: all were
 }
 
 // process is one line of /proc/<pid>/stat.

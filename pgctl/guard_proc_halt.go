@@ -59,6 +59,7 @@ func (s *sweeper) each(t target, f func(*process) (bool, error)) (n int, err err
 		return 0, fmt.Errorf("/proc: a process could not be looked at: %w", s.unread)
 	}
 	s.mark(t)
+	s.lively = ""
 	for i := range s.seen {
 		p := &s.seen[i]
 		if !p.target || p.dead && p.threads <= 1 { // a process whose first thread has ended has others that run
@@ -77,6 +78,22 @@ func (s *sweeper) each(t target, f func(*process) (bool, error)) (n int, err err
 
 // runs says whether any thread of a process may run its own code, once SIGSTOP was sent to it.
 func (s *sweeper) runs(p *process) bool {
+	if !s.mayRun(p) {
+		return false
+	}
+	s.lively = fmt.Sprintf("process %d in state %c, %d threads", p.pid, p.state, p.threads)
+	return true
+}
+
+// ran adds to a reason what the last look found running, if anything.
+func (s *sweeper) ran(why string) string {
+	if s.lively == "" {
+		return why
+	}
+	return why + ": " + s.lively
+}
+
+func (s *sweeper) mayRun(p *process) bool {
 	if p.threads <= 1 {
 		return !still(p.state)
 	}
