@@ -59,6 +59,7 @@ var metrics = []metric{
 	{"pgquorum_watchdog_active", "Value is 1 if the watchdog is open and resets this machine when it is not fed.", prometheus.GaugeValue, func(p *probe, _ *Status) float64 { return one(p.snap.Local.Guard.Watchdog.Active) }},
 	{"pgquorum_watchdog_timeout_seconds", "Timeout of the watchdog that is open, 0 if none is.", prometheus.GaugeValue, func(p *probe, _ *Status) float64 { return p.snap.Local.Guard.Watchdog.Timeout.Seconds() }},
 	{"pgquorum_watchdog_problem", "Value is 1 if a watchdog is asked for and cannot be used.", prometheus.GaugeValue, func(p *probe, _ *Status) float64 { return one(p.snap.Local.Guard.Watchdog.Problem != "") }},
+	{"pgquorum_postgres_frozen", "Value is 1 while the guard has frozen Postgres, because the lease ran out.", prometheus.GaugeValue, func(p *probe, _ *Status) float64 { return one(p.snap.Local.Guard.Frozen != 0) }},
 	{"pgquorum_disk_writable", "Value is 1 if the last probe could write to this node's disks.", prometheus.GaugeValue, func(p *probe, _ *Status) float64 { return one(p.snap.Local.DiskFault == "") }},
 	{"raft_is_leader", "Value is 1 if this node leads Raft.", prometheus.GaugeValue, func(p *probe, _ *Status) float64 { return one(p.snap.Local.Raft.State == cluster.RaftLeader) }},
 	{"raft_term", "The persisted Raft term.", prometheus.CounterValue, func(p *probe, _ *Status) float64 { return float64(p.snap.Local.Raft.Term) }},

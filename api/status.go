@@ -87,6 +87,7 @@ type GuardOwn struct {
 	Alive       bool   `json:"alive"`
 	Term        uint64 `json:"term"`
 	NoPrimary   uint64 `json:"no_primary"`
+	Frozen      uint64 `json:"frozen"`
 	Containment string `json:"containment"`
 
 	Watchdog *WatchdogOwn `json:"watchdog,omitempty"` // left out where watchdog.mode is off
@@ -215,7 +216,7 @@ func (s *Server) own(p probe) Own {
 		LeaseMS: p.leaseRemaining().Milliseconds(),
 		Raft: RaftOwn{State: string(l.Raft.State), Leader: string(l.Raft.Leader), Term: l.Raft.Term,
 			CommitIndex: l.Raft.Commit, LastContactMS: l.Raft.LastContact.Milliseconds()},
-		Guard: GuardOwn{Alive: l.Guard.Alive, Term: uint64(l.Guard.Term), NoPrimary: uint64(l.Guard.NoPrimary), Containment: l.Guard.Containment,
+		Guard: GuardOwn{Alive: l.Guard.Alive, Term: uint64(l.Guard.Term), NoPrimary: uint64(l.Guard.NoPrimary), Frozen: uint64(l.Guard.Frozen), Containment: l.Guard.Containment,
 			Watchdog: watchdogOwn(l.Guard.Watchdog)},
 		Sync: SyncOwn{Mode: string(v.Config.SynchronousMode), Set: []cluster.NodeID{}, KFull: p.snap.KFull, Rules: len(v.Rules)},
 		Data: string(l.Postgres.Data), Detail: l.Postgres.DataDetail,

@@ -9,10 +9,11 @@ import (
 	"pgquorum/cluster"
 )
 
-// stateWord gives Patroni's word for a Postgres state. A Postgres that does not answer is "unknown" there.
+// stateWord gives Patroni's word for a Postgres state. A Postgres that does not answer is "unknown"
+// there; one that the guard has frozen (U6) has no word there, and ours.
 func stateWord(s cluster.PostgresState) string {
 	switch s {
-	case cluster.PostgresRunning, cluster.PostgresStarting, cluster.PostgresStopping, cluster.PostgresStopped:
+	case cluster.PostgresRunning, cluster.PostgresStarting, cluster.PostgresStopping, cluster.PostgresStopped, cluster.PostgresFrozen:
 		return string(s)
 	}
 	return "unknown"

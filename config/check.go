@@ -14,6 +14,7 @@ func (c *Config) check(found *findings) {
 	c.checkRaftAddresses(found)
 	c.checkMembers(found)
 	c.checkLease(found)
+	c.checkSoftFence(found)
 	c.checkRaftTLS(found)
 	c.checkDirectories(found)
 	c.checkPorts(found)

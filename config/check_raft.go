@@ -15,6 +15,7 @@ const (
 	minHeartbeat = 100 * time.Millisecond
 	maxHeartbeat = 60 * time.Second
 	shortLease   = 400 * time.Millisecond
+	maxGrace     = 10 * time.Minute // of a soft fence
 )
 
 func (c *Config) checkRaftAddresses(found *findings) {
@@ -101,6 +102,20 @@ func (c *Config) checkLease(found *findings) {
 	}
 	if lease.TTL < shortLease {
 		found.warn(c.places.of(key), key, "the lease lasts %v; under %v a single lost packet may cost it, for TCP waits 200ms or more before it sends again", lease.TTL, shortLease)
+	}
+}
+
+// checkSoftFence keeps the grace (U6) within what makes sense: shorter, and nobody could be back in time; longer, and
+// whoever reads waits in vain.
+func (c *Config) checkSoftFence(found *findings) {
+	const key = "raft.soft_fence_grace"
+	if !c.places.given(key) {
+		return
+	}
+	if g := c.Raft.SoftFenceGrace; g < c.Raft.HeartbeatTimeout || g > maxGrace {
+		found.refuse(c.places.of(key), key, "want raft.heartbeat_timeout (%v) to %v, have %v", c.Raft.HeartbeatTimeout, maxGrace, g)
+	} else if !c.Raft.SoftFence {
+		found.warn(c.places.of(key), key, "has no effect: raft.soft_fence is false")
 	}
 }
 

@@ -16,6 +16,7 @@ func withConstants() *Config {
 	c := &Config{}
 	c.Raft.HeartbeatTimeout = time.Second
 	c.Raft.Voter = true
+	c.Raft.SoftFence = true
 	c.RestAPI.Listen = "127.0.0.1:8008"
 	c.RestAPI.VerifyClient = "none"
 	c.PostgreSQL.Listen = "127.0.0.1:5432"

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"pgquorum/cluster"
 )
@@ -24,6 +25,15 @@ func (c *Config) DiskLimits() cluster.DiskLimits {
 	d := c.Disk
 	return cluster.DiskLimits{Every: d.ProbeInterval, Deadline: d.ProbeDeadline,
 		Warn: uint64(d.WarnFree), MinRaft: uint64(d.MinFreeRaft), MinWAL: uint64(d.MinFreeWAL), MinData: uint64(d.MinFreeData)}
+}
+
+// SoftFence gives how long a primary whose lease ran out stays frozen (U6): ten heartbeat timeouts, or
+// raft.soft_fence_grace; 0: it is never frozen.
+func (c *Config) SoftFence() time.Duration {
+	if !c.Raft.SoftFence {
+		return 0
+	}
+	return cmp.Or(c.Raft.SoftFenceGrace, 10*c.Raft.HeartbeatTimeout)
 }
 
 // Timings gives Raft's durations, which follow from the heartbeat timeout alone (L7).

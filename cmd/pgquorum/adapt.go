@@ -21,11 +21,12 @@ import (
 
 // guardAdapter is the guard as the agent wants it: one that can be started again.
 type guardAdapter struct {
-	exe string
-	opt pgctl.GuardOptions
-	dog pgctl.WatchdogSettings
-	log *slog.Logger
-	use func(*pgctl.Guard) // tells pgctl which guard to start Postgres through
+	exe   string
+	opt   pgctl.GuardOptions
+	grace time.Duration // of a soft fence (U6); 0: none
+	dog   pgctl.WatchdogSettings
+	log   *slog.Logger
+	use   func(*pgctl.Guard) // tells pgctl which guard to start Postgres through
 
 	events chan agent.GuardEvent
 
@@ -35,8 +36,8 @@ type guardAdapter struct {
 
 // openGuard takes over the running guard, or starts one. Orphans of a guard that died while no agent watched are ended
 // first (U5).
-func openGuard(ctx context.Context, exe string, opt pgctl.GuardOptions, dog pgctl.WatchdogSettings, log *slog.Logger) (*guardAdapter, error) {
-	a := &guardAdapter{exe: exe, opt: opt, dog: dog, log: log, use: func(*pgctl.Guard) {}, events: make(chan agent.GuardEvent, 16)}
+func openGuard(ctx context.Context, exe string, opt pgctl.GuardOptions, dog pgctl.WatchdogSettings, grace time.Duration, log *slog.Logger) (*guardAdapter, error) {
+	a := &guardAdapter{exe: exe, opt: opt, dog: dog, grace: grace, log: log, use: func(*pgctl.Guard) {}, events: make(chan agent.GuardEvent, 16)}
 	return a, a.Revive(ctx)
 }
 
@@ -69,6 +70,7 @@ func (a *guardAdapter) adopt(ctx context.Context, g *pgctl.Guard) {
 	}
 	a.mu.Lock()
 	old := a.g
+	g.SoftFence(a.grace)
 	a.g = g
 	a.mu.Unlock()
 	if old != nil {

@@ -78,7 +78,7 @@ func runAgent(ctx context.Context, path string, env environment) error {
 		return err
 	}
 	guardDir := filepath.Join(c.Raft.DataDir, "guard")
-	guard, err := openGuard(ctx, exe, pgctl.GuardOptions{Dir: guardDir, DataDir: c.PostgreSQL.DataDir, BinDir: c.PostgreSQL.BinDir}, watchdogOf(c), log)
+	guard, err := openGuard(ctx, exe, pgctl.GuardOptions{Dir: guardDir, DataDir: c.PostgreSQL.DataDir, BinDir: c.PostgreSQL.BinDir}, watchdogOf(c), c.SoftFence(), log)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,8 @@ func serve(ctx context.Context, c *config.Config, uid cluster.UID, guard *guardA
 	a.Store(agent.New(agent.Options{
 		Self: cluster.NodeID(c.Name), Node: registryEntry(c, uid), Members: members(c),
 		Heartbeat: c.Raft.HeartbeatTimeout, Lease: c.AcquisitionLease(), Dynamic: c.Dynamic(), UseRewind: c.PostgreSQL.UsePgRewind,
-		Raft: node, Guard: guard, Postgres: postgresAdapter{postgres},
+		SoftFence: c.SoftFence() > 0,
+		Raft:      node, Guard: guard, Postgres: postgresAdapter{postgres},
 		Disk: diskAdapter{raftDir: c.Raft.DataDir, dataDir: c.PostgreSQL.DataDir, guardDir: filepath.Join(c.Raft.DataDir, "guard")}, Limits: c.DiskLimits(), Clock: cluster.Boottime, Log: log,
 	}))
 	rest := api.New(api.Options{Source: a.Load(), Scope: c.Scope, Name: c.Name, Version: cluster.Version,
