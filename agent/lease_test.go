@@ -210,3 +210,22 @@ func TestKeeperOfASingleVoter(t *testing.T) {
 		t.Errorf("it would look again in %v, its lease has 700 ms", got)
 	}
 }
+
+// TestU6KeeperTellsALapse: only a live lease that ended by itself is one; one that was taken back, or never began, is none.
+func TestU6KeeperTellsALapse(t *testing.T) {
+	b := newBench()
+	b.acquired(3, 7)
+	b.end(3)
+	if got := b.lapsed(); got.Term != 0 {
+		t.Errorf("a lease that was given up: %+v", got)
+	}
+	b = newBench()
+	b.acquired(3, 7)
+	b.pass(10*time.Millisecond, true)
+	b.want(t, decide.LeaseLive)
+	b.pass(time.Second, false)
+	b.want(t, decide.LeaseNone)
+	if got := b.lapsed(); got != (decide.Lapse{Term: 3, At: b.now}) {
+		t.Errorf("a lease that ran out: %+v, want term 3 at %d", got, b.now)
+	}
+}

@@ -4,12 +4,14 @@
 // Rules run in the order of Next, the first that fits wins, safety before liveness. Invariants, each proved by
 // exhaustive_test.go:
 //
-//	I1  Promote, StartPrimary: only while this node holds a live lease for the key's term.
-//	I2  A primary without a live lease is fenced.
-//	I3  AcquireLeader: only by the Raft leader after its Barrier, and (except in place, under a live lease) only when
-//	    every recorded rule is satisfied by promises of the next term and the old lease has surely ended (K4 to K7).
+//	I1  Promote, StartPrimary: only while this node holds a live lease for the key's term. Thaw: the same, and only of
+//	    what was frozen in the term before.
+//	I2  A primary without a live lease is fenced; a frozen one, once the key is no longer its own.
+//	I3  AcquireLeader: only by the Raft leader after its Barrier, and (except in place: under a live lease, or for the
+//	    primary that was frozen in the key's term) only when every recorded rule is satisfied by promises of the next
+//	    term and the old lease has surely ended (K4 to K7).
 //	I4  Nothing that changes data (clone, rewind) while this node's data counts in a recorded rule (V5).
 //
-// Where to look: why did it fence, demote or restart? fence.go, disk.go, primary.go, redo.go. Why did it (not) take over?
+// Where to look: why did it fence, demote or restart? fence.go, frozen.go, disk.go, primary.go, redo.go. Why did it (not) take over?
 // takeover.go, candidate.go. Why does it follow, rewind or clone? standby.go. Why is k what it is? syncrule.go, streams.go.
 package decide

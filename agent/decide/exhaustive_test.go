@@ -17,7 +17,8 @@ type world struct {
 	expired                   bool // the lease's fence point has passed
 	state                     cluster.PostgresState
 	role                      cluster.Role
-	stale                     bool // own WAL left the key's timeline
+	frozen                    cluster.Term // 3: in the key's term; 2: in the one before, since when the key was acquired in place
+	stale                     bool         // own WAL left the key's timeline
 	inRule                    bool
 	promises                  string // which of n1, n2, n3 have promised
 	leaseOver                 string // how the old lease is known to be over: "", attested, waited
@@ -41,6 +42,10 @@ func (w world) observation() *Observation {
 	}
 	p := &o.Local.Postgres
 	p.State, p.Role = w.state, w.role
+	o.Local.Guard.Frozen, o.Answers = w.frozen, testNow.Add(700*time.Millisecond)
+	if w.frozen == 2 {
+		o.View.Forks[2] = cluster.Fork{Timeline: 2, Parent: 1, LSN: 500, Term: 1, Node: w.holder}
+	}
 	if w.stale {
 		o.Position = pos(1, 900)
 	}
@@ -111,13 +116,21 @@ func TestInvariants(t *testing.T) {
 			if !d.Acquire.InPlace && !over {
 				fail("I3 acquires while the old lease may live")
 			}
-			if d.Acquire.InPlace && !(w.liveHere() && primary) {
-				fail("I3 acquires in place without a live lease and a primary")
+			thaws := w.frozen == 3 && w.holder == "n2" && !w.released && !(w.lease == LeaseFresh && w.leaseTerm == 3)
+			if d.Acquire.InPlace && !(w.liveHere() && primary) && !thaws {
+				fail("I3 acquires in place without a live lease and a primary, and without one that was frozen in this very term")
+			}
+		case Thaw:
+			if !w.liveHere() || w.frozen != 2 {
+				fail("I1 thaws without the live lease of the next term")
 			}
 		case Clone, Rewind:
 			if w.inRule || w.holder == "n2" {
 				fail("I4 changes data that counts in a rule")
 			}
+		}
+		if w.frozen != 0 && (w.holder != "n2" || w.released) && d.Action != Fence {
+			fail("I2 leaves alone what is frozen and can never go on")
 		}
 		inPlace := w.lease == LeaseFresh && w.leaseTerm == 3 && w.holder == "n2" && !w.released
 		if primary && !w.liveHere() && !ahead && !inPlace && d.Action != Fence {
@@ -134,7 +147,9 @@ func eachWorld(f func(world)) {
 	kinds := []struct {
 		s cluster.PostgresState
 		r cluster.Role
-	}{{cluster.PostgresStopped, ""}, {cluster.PostgresRunning, cluster.RoleStandby}, {cluster.PostgresRunning, cluster.RolePrimary}, {cluster.PostgresHung, ""}}
+		f cluster.Term
+	}{{cluster.PostgresStopped, "", 0}, {cluster.PostgresRunning, cluster.RoleStandby, 0}, {cluster.PostgresRunning, cluster.RolePrimary, 0}, {cluster.PostgresHung, "", 0},
+		{cluster.PostgresFrozen, cluster.RolePrimary, 3}, {cluster.PostgresFrozen, cluster.RolePrimary, 2}}
 	for _, leader := range bools {
 		for _, barrier := range bools {
 			if barrier && !leader {
@@ -151,7 +166,7 @@ func eachWorld(f func(world)) {
 											for _, promises := range []string{"", "2", "23", "13", "12", "123"} {
 												for _, over := range []string{"", "attested", "waited"} {
 													for _, asked := range bools {
-														f(world{leader, barrier, released, holder, lease, term, expired, k.s, k.r, stale, inRule, promises, over, asked})
+														f(world{leader, barrier, released, holder, lease, term, expired, k.s, k.r, k.f, stale, inRule, promises, over, asked})
 													}
 												}
 											}
