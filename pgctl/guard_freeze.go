@@ -210,10 +210,7 @@ func (g *guardServer) orderThaw(from cluster.Term, order *thawing) error {
 	case g.quitting || g.fencing != nil || fr.thaw != nil:
 		return fmt.Errorf("thaw: %w: another order is carried out", ErrFrozen)
 	}
-	if err := g.holds(order.term); err != nil {
-		return fmt.Errorf("thaw: %w", err)
-	}
-	fr.thaw = order
+	fr.thaw = order // the lease is looked at when it is carried out
 	g.ring(fr, cluster.Boottime())
 	return nil
 }

@@ -329,13 +329,13 @@ func unstoppable(t *testing.T, b *box) {
 			return
 		}
 		<-over
-		for !ws.Exited() && !ws.Signaled() {
-			if _, err := unix.Wait4(pid, &ws, 0, nil); err != nil {
-				return // the kernel has let go of it
-			}
+		if _, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil); err == nil && !ws.Exited() && !ws.Signaled() {
+			_ = unix.PtraceDetach(pid) // it was not killed, and the test has failed
 		}
 	})
+	letGo := sync.OnceFunc(func() { close(over) })
 	defer tracer.Wait()
+	defer letGo()
 	b.must(<-held)
 	b.g.SoftFence(time.Minute)
 	l := b.armFreeze(3)
@@ -346,7 +346,7 @@ func unstoppable(t *testing.T, b *box) {
 	if late := cluster.Boottime().Sub(l.End); late > 0 {
 		t.Errorf("killed %v after E", late)
 	}
-	close(over)
+	letGo()
 	if e := b.event(EventFenced); e.Term != 3 {
 		t.Errorf("event %+v, want term 3", e)
 	}
