@@ -34,7 +34,7 @@ var mutants = []mutant{
 
 	// Guard.
 	{"guard-fences-only-primaries", "U2", "pgctl/guard_fence.go",
-		"if g.lease.Term != 0 && !g.lease.Live(l, now) {", "if g.lease.Term != 0 && !g.lease.Live(l, now) && g.pm != nil && (g.pm.primary || g.pm.promoted) {",
+		"lapsed := g.lease.Term != 0 && !g.lease.Live(l, now)", "lapsed := g.lease.Term != 0 && !g.lease.Live(l, now) && g.pm != nil && (g.pm.primary || g.pm.promoted)",
 		"./pgctl", "^TestGuard$/^U2_a_standby_under_an_armed_lease_is_fenced$"},
 	{"thaw-without-a-live-lease", "U6", "pgctl/guard_freeze.go",
 		"\tif err := g.holds(order.term); err != nil {", "\tif err := g.holds(order.term); err != nil && false {",
