@@ -99,7 +99,10 @@ func newFencer(g *guardServer) (*fencer, error) {
 	if _, err := s.sweep(g.target(), 0); err != nil {
 		return nil, err
 	}
-	if _, err := s.halt(g.target()); err != nil {
+	if _, _, err := s.halt(); err != nil {
+		return nil, err
+	}
+	if _, err := s.running(g.target()); err != nil {
 		return nil, err
 	}
 	if err := g.timer.set(cluster.Boottime()); err != nil {

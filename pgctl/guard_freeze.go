@@ -119,12 +119,11 @@ func (f *fencer) tend(fr *freeze) {
 
 // stop sends SIGSTOP to all, the postmaster first, until two looks in a row find nothing that runs: the first of them
 // proves that the postmaster stands still and forks no more backends, the second that none of those it had runs. What
-// cannot be stopped in time is killed.
+// cannot be stopped in time is killed. A kernel that lists no children shows no postmaster either: then all is killed.
 func (f *fencer) stop(fr *freeze) {
 	for clean := 0; ; {
-		f.sweep.strike(unix.SIGSTOP)
-		running, err := f.sweep.halt(f.g.target())
-		if clean++; running > 0 || err != nil {
+		found, running, err := f.sweep.halt()
+		if clean++; found == 0 || running > 0 || err != nil {
 			clean = 0
 		}
 		if f.settled(fr, clean) {

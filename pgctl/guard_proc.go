@@ -106,6 +106,7 @@ func (s *sweeper) strike(sig unix.Signal) int {
 func (s *sweeper) children(to []int, task string) []int {
 	fd, err := unix.Openat(s.proc, task+"/children", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
+		s.missed(err)
 		return to
 	}
 	defer unix.Close(fd)
@@ -113,6 +114,7 @@ func (s *sweeper) children(to []int, task string) []int {
 	for {
 		n, err := unix.Read(fd, s.dents)
 		if n <= 0 || err != nil {
+			s.missed(err)
 			break
 		}
 		list = append(list, s.dents[:n]...)
@@ -123,6 +125,13 @@ func (s *sweeper) children(to []int, task string) []int {
 		}
 	}
 	return to
+}
+
+// missed notes that a process could not be looked at, unless it has ended, or is another user's and hidden.
+func (s *sweeper) missed(err error) {
+	if !gone(err) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) {
+		s.unread = err
+	}
 }
 
 // mark chooses the processes of t among those seen.
@@ -200,9 +209,7 @@ func (s *sweeper) scan() error {
 func (s *sweeper) readStat(name string) {
 	fd, err := unix.Openat(s.proc, name+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		if !gone(err) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) { // another user's may be hidden
-			s.unread = err
-		}
+		s.missed(err)
 		return
 	}
 	n, err := unix.Read(fd, s.line)

@@ -10,23 +10,59 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// halt sends SIGSTOP to every process of t that does not stand still, and says how many of them may still run. A process in
-// an uninterruptible wait of the kernel (D) counts as standing still: it has the signal pending now, and meets it before
-// it returns to its own code. One that a debugger holds (t) does not: the debugger may let it go on.
-func (s *sweeper) halt(t target) (running int, err error) {
-	return s.each(t, func(p *process) (bool, error) {
-		if p.state == 'T' {
-			return s.runs(p), nil
+// halt sends SIGSTOP to every descendant of this process that does not stand still, the topmost first, and says how many
+// there are and how many of them may still run. It reads the kernel's lists of children, not all of /proc: its time is that
+// of Postgres's own processes. A list may miss a process while another on it ends; once all that it shows stand still, the
+// next is complete. Source: proc_tid_children(5).
+//
+// A process in an uninterruptible wait of the kernel (D) counts as standing still: it has the signal pending now, and meets
+// it before it returns to its own code. One that a debugger holds (t) does not: the debugger may let it go on.
+func (s *sweeper) halt() (found, running int, err error) {
+	pids, err := s.childrenOfAll(nil, "self")
+	s.lively, s.unread = "", nil
+	for i := 0; i < len(pids) && err == nil; i++ { // grows meanwhile
+		p, there := s.one(pids[i])
+		if !there || p.dead && p.threads <= 1 {
+			continue
 		}
-		err := unix.Kill(p.pid, unix.SIGSTOP)
-		if errors.Is(err, unix.ESRCH) {
-			return false, nil
+		found++
+		if p.state != 'T' {
+			err = unix.Kill(p.pid, unix.SIGSTOP)
 		}
-		if err != nil {
-			return true, fmt.Errorf("stop process %d: %w", p.pid, err)
+		if s.runs(&p) {
+			running++
 		}
-		return s.runs(p), nil
-	})
+		if err == nil {
+			pids, err = s.childrenOfAll(pids, strconv.Itoa(p.pid))
+		}
+		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) {
+			err = nil // it has ended
+		}
+	}
+	if err == nil && s.unread != nil {
+		err = fmt.Errorf("/proc: a process could not be looked at: %w", s.unread)
+	}
+	return found, running, err
+}
+
+// childrenOfAll adds the children of every thread of a process.
+func (s *sweeper) childrenOfAll(to []int, name string) ([]int, error) {
+	tasks, err := os.ReadDir("/proc/" + name + "/task")
+	for _, task := range tasks {
+		to = s.children(to, name+"/task/"+task.Name())
+	}
+	return to, err
+}
+
+// one looks at one process.
+func (s *sweeper) one(pid int) (p process, there bool) {
+	s.seen = s.seen[:0]
+	clear(s.index)
+	s.readStat(strconv.Itoa(pid))
+	if len(s.seen) == 0 {
+		return p, false
+	}
+	return s.seen[0], true
 }
 
 // running counts the processes of t that do not stand still.

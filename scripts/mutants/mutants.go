@@ -48,7 +48,7 @@ var mutants = []mutant{
 	{"debugged-process-counts-as-stopped", "U6", "pgctl/guard_proc_halt.go",
 		"return state == 'T' || state == 'D'", "return state == 'T' || state == 't' || state == 'D'", "./pgctl", "^TestGuardFreeze$/^what_cannot_be_stopped_in_time_is_killed_by_E$"},
 	{"only-the-postmaster-is-stopped", "U6", "pgctl/guard_freeze.go",
-		"\t\tf.sweep.strike(unix.SIGSTOP)\n\t\trunning, err := f.sweep.halt(f.g.target())\n", "\t\tvar running, err = 0, error(nil)\n",
+		"found, running, err := f.sweep.halt()", "found, running, err := 1, 0, error(nil)",
 		"./pgctl", "^TestGuardFreeze$/^a_frozen_primary_acknowledges_nothing"},
 	{"a-strangers-sigcont-is-not-noticed", "U6", "pgctl/guard_freeze.go",
 		"case running > 0 || err != nil:", "case running < 0:", "./pgctl", "^TestGuardFreeze$/^a_SIGCONT_of_somebody_else"},
