@@ -51,7 +51,7 @@ var mutants = []mutant{
 		"found, running, err := f.sweep.halt()", "found, running, err := 1, 0, error(nil)",
 		"./pgctl", "^TestGuardFreeze$/^a_frozen_primary_acknowledges_nothing"},
 	{"a-strangers-sigcont-is-not-noticed", "U6", "pgctl/guard_freeze.go",
-		"case running > 0 || err != nil:", "case running < 0:", "./pgctl", "^TestGuardFreeze$/^a_SIGCONT_of_somebody_else"},
+		"case running > 0 || err != nil:", "case running < 0 && err != nil:", "./pgctl", "^TestGuardFreeze$/^a_SIGCONT_of_somebody_else"},
 	{"the-grace-never-ends", "U6", "pgctl/guard_freeze.go",
 		"case !now.Before(fr.until):", "case now.Before(0):", "./pgctl", "^TestGuardFreeze$/^the_grace_ends_it$"},
 	{"frozen-outlives-its-next-lease", "U6", "pgctl/guard_fence.go",
