@@ -93,7 +93,7 @@ var mutants = []mutant{
 	{"candidate-without-its-required-watchdog", "C2", "agent/decide/local.go",
 		"return s.Guard.Watchdog.Missing()", "return \"\"", "./agent/decide", "^TestWatchdogIsRequired$"},
 	{"promotion-without-its-required-watchdog", "C2", "agent/decide/primary.go",
-		"\tif o.Local.Guard.Watchdog.Missing() != \"\" { // section 11\n\t\treturn handOver(o, ReasonNoWatchdog)\n\t}\n\tif o.Failures[Promote]", "\tif o.Failures[Promote]", "./agent/decide", "^TestWatchdogIsRequired$"},
+		"\tif o.Local.Guard.Watchdog.Missing() != \"\" { // section 11\n\t\treturn handOver(o, ReasonNoWatchdog)\n\t}\n\tif d, ok := promoteFull(o); ok {", "\tif d, ok := promoteFull(o); ok {", "./agent/decide", "^TestWatchdogIsRequired$"},
 
 	// Take-over.
 	{"no-wait", "K5", "agent/decide/takeover.go",
@@ -242,7 +242,7 @@ var mutants = []mutant{
 	{"minimum-without-a-margin", "B2", "agent/disk.go",
 		"want += least / 2", "want += 0", "./agent", "^TestB2FreeSpace$"},
 	{"full-hand-over-leaves-no-refusal", "K6", "agent/act_handover.go",
-		"&& d.Reason != decide.ReasonDiskFull {", "{", "./agent", "^TestK6HandOverRecordsTheRefusal$"},
+		", decide.ReasonDiskFull,", ",", "./agent", "^TestK6HandOverRecordsTheRefusal$"},
 	{"pgdata-is-not-written", "B2", "cmd/pgquorum/adapt_disk.go",
 		"err = rewrite(filepath.Join(d.dataDir, idFile))", "_, err = os.Stat(filepath.Join(d.dataDir, idFile))", "./cmd/pgquorum", "^TestB2ProbeOverwritesInPlace$"},
 	{"marks-have-no-reserve", "U4", "pgctl/reserve.go",
