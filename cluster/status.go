@@ -23,6 +23,7 @@ type RaftStatus struct {
 	LastContact time.Duration `json:"last_contact"` // since the leader was last heard; 0 on the leader
 	Voters      []NodeID      `json:"voters"`       // of the latest configuration
 	Nonvoters   []NodeID      `json:"nonvoters,omitempty"`
+	Waiting     string        `json:"waiting,omitempty"` // what this node waits for to become a member; empty: it is one
 
 	TransferStuck time.Duration `json:"transfer_stuck,omitempty"` // leader: for how long it has refused every proposal for a transfer of leadership that nobody makes
 }

@@ -35,6 +35,7 @@ func (n *Node) stop() error {
 	if n.mux != nil {
 		errs = append(errs, n.mux.Close())
 	}
+	n.asking.Wait()
 	if n.trans != nil {
 		errs = append(errs, n.trans.Close())
 	}

@@ -59,11 +59,7 @@ func (m *mux) dial(ctx context.Context, node cluster.NodeID, addr, kind string) 
 	if !m.keep(c) {
 		return nil, ErrClosed
 	}
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	err = m.sendHello(c, addr)
-	if !stop() && err == nil {
-		err = ctx.Err()
-	}
+	_, err = m.greeted(ctx, c, addr, hello{Kind: kind, ToUID: m.known(node)})
 	m.noteRefusal(node, addr, err)
 	if err != nil {
 		c.Close()
@@ -72,8 +68,42 @@ func (m *mux) dial(ctx context.Context, node cluster.NodeID, addr, kind string) 
 	return c, nil
 }
 
-// sendHello does the hello on a connection that we made, and checks who answered.
-func (m *mux) sendHello(c *conn, addr string) error {
+// ask does a hello of kindAsk; apply is where this node wants to be taken in, empty: it only asks.
+func (m *mux) ask(ctx context.Context, node cluster.NodeID, addr, apply string) (helloAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	raw, err := m.dialTCP(ctx, addr)
+	if err != nil {
+		return helloAnswer{}, fmt.Errorf("node %s at %s: %w", node, addr, err)
+	}
+	c := &conn{Conn: raw, mux: m, node: node, kind: kindAsk}
+	if !m.keep(c) {
+		return helloAnswer{}, ErrClosed
+	}
+	defer c.Close()
+	a, err := m.greeted(ctx, c, addr, hello{Kind: kindAsk, Apply: apply})
+	if err != nil {
+		return helloAnswer{}, fmt.Errorf("node %s at %s: %w", node, addr, err)
+	}
+	return a, nil
+}
+
+// askTimeout bounds one question to one node.
+const askTimeout = time.Second
+
+// greeted does the hello before ctx ends.
+func (m *mux) greeted(ctx context.Context, c *conn, addr string, h hello) (helloAnswer, error) {
+	raw := c.Conn
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	a, err := m.sendHello(c, addr, h)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	return a, err
+}
+
+// sendHello does the hello on a connection that we made, and checks who answered. h has what only this hello has.
+func (m *mux) sendHello(c *conn, addr string, h hello) (a helloAnswer, err error) {
 	if m.clientTLS != nil {
 		cfg := m.clientTLS
 		if host, _, err := net.SplitHostPort(addr); err == nil && cfg.ServerName == "" {
@@ -83,31 +113,34 @@ func (m *mux) sendHello(c *conn, addr string) error {
 		m.setInner(c, tls.Client(c.Conn, cfg))
 	}
 	known := m.view().ClusterID
-	h := hello{Proto: helloProto, Scope: m.scope, ClusterID: known, Node: m.self, UID: m.uid, Kind: c.kind}
+	h.Proto, h.Scope, h.ClusterID, h.Node, h.UID = helloProto, m.scope, known, m.self, m.uid
 	if err := writeMessage(c.Conn, h); err != nil {
-		return err
+		return a, err
 	}
-	var a helloAnswer
 	if err := readMessage(c.Conn, &a); err != nil {
-		return err
+		return a, err
 	}
 	switch {
+	case a.Node != c.node && a.Node != "":
+		return a, &HelloError{Reason: fmt.Sprintf("asked for node %s, node %s answered", c.node, a.Node)}
 	case !a.OK:
-		return &HelloError{Reason: a.Error}
-	case a.Node != c.node:
-		return &HelloError{Reason: fmt.Sprintf("asked for node %s, node %s answered", c.node, a.Node)}
+		return a, &HelloError{Reason: a.Error}
+	case a.Node == "":
+		return a, &HelloError{Reason: "the answer names no node"}
 	case a.UID == "":
-		return &HelloError{Reason: "the answer names no uid"}
+		return a, &HelloError{Reason: "the answer names no uid"}
 	case known != "" && a.ClusterID != "" && known != a.ClusterID:
-		return &HelloError{Reason: fmt.Sprintf("cluster id %s answered, this node's is %s", a.ClusterID, known)}
+		return a, &HelloError{Reason: fmt.Sprintf("cluster id %s answered, this node's is %s", a.ClusterID, known)}
+	case h.Kind == kindAsk:
+		return a, nil
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if objection := m.nameObjection(a.Node, a.UID); objection != "" {
-		return &HelloError{Reason: objection}
+		return a, &HelloError{Reason: objection}
 	}
 	c.uid = a.UID
-	return nil
+	return a, nil
 }
 
 // noteRefusal keeps the reason of a refused hello until the node answers otherwise.

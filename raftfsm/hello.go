@@ -14,6 +14,7 @@ import (
 const (
 	kindRaft = "raft"
 	kindPeer = "peer"
+	kindAsk  = "ask" // the hello and its answer are all: a node that is no member yet, or no more, asks what there is
 )
 
 const (
@@ -30,6 +31,8 @@ type hello struct {
 	Node      cluster.NodeID `json:"node"`
 	UID       cluster.UID    `json:"uid"`
 	Kind      string         `json:"kind"`
+	ToUID     cluster.UID    `json:"to_uid,omitempty"` // whom the sender knows under the name that it calls; empty: nobody yet
+	Apply     string         `json:"apply,omitempty"`  // of kindAsk: the sender's raft address, where it wants to be taken in
 }
 
 // helloAnswer is the answer: who answered, or why the connection is refused.
@@ -39,7 +42,19 @@ type helloAnswer struct {
 	ClusterID string         `json:"cluster_id,omitempty"`
 	Node      cluster.NodeID `json:"node,omitempty"`
 	UID       cluster.UID    `json:"uid,omitempty"`
+
+	Standing standing                       `json:"standing,omitempty"` // of kindAsk, as what follows
+	Founders map[cluster.NodeID]cluster.UID `json:"founders,omitempty"`
 }
+
+// standing is how a node stands to the cluster.
+type standing string
+
+const (
+	isNew    standing = "new"    // its store is empty, and nothing says that it ever was anything else
+	isFormer standing = "former" // its store is empty, and was not
+	isMember standing = "member"
+)
 
 // HelloError says that a node refused our hello, or that the node that answered is not the one asked for.
 type HelloError struct {
@@ -93,10 +108,21 @@ func (m *mux) objection(h hello) string {
 		return fmt.Sprintf("cluster id %s is not that of %s, which is %s: same scope, another cluster", h.ClusterID, m.self, known)
 	case h.Node == "" || h.UID == "":
 		return "it names no node or no uid"
-	case h.Kind != kindRaft && h.Kind != kindPeer:
-		return fmt.Sprintf("kind %q is neither %s nor %s", h.Kind, kindRaft, kindPeer)
+	case h.Kind != kindRaft && h.Kind != kindPeer && h.Kind != kindAsk:
+		return fmt.Sprintf("kind %q is none of %s, %s and %s", h.Kind, kindRaft, kindPeer, kindAsk)
+	case h.ToUID != "" && h.ToUID != m.uid:
+		return fmt.Sprintf("node %s has uid %s, not %s", m.self, m.uid, h.ToUID)
 	}
 	return ""
+}
+
+// known gives the uid under which the cluster knows a node: the registry's, and before it has registered that with which
+// the first members bootstrapped. Empty: none.
+func (m *mux) known(node cluster.NodeID) cluster.UID {
+	if reg := m.view().Nodes[node].UID; reg != "" {
+		return reg
+	}
+	return m.place.founders()[node]
 }
 
 // nameObjection says why a node may not bear its name with its uid: the name is this node's own, the registry has
@@ -108,11 +134,14 @@ func (m *mux) nameObjection(node cluster.NodeID, uid cluster.UID) string {
 		}
 		return ""
 	}
-	if reg, ok := m.view().Nodes[node]; ok && reg.UID != "" {
-		if reg.UID != uid {
-			return fmt.Sprintf("node name %s is registered with uid %s, not %s", node, reg.UID, uid)
-		}
+	switch reg, known := m.view().Nodes[node].UID, m.known(node); {
+	case known == "":
+	case known == uid:
 		return ""
+	case reg == "":
+		return fmt.Sprintf("node name %s is taken by the first member with uid %s, not %s", node, known, uid)
+	default:
+		return fmt.Sprintf("node name %s is registered with uid %s, not %s", node, reg, uid)
 	}
 	for c := range m.conns {
 		if c.node == node && c.uid != "" && c.uid != uid && c.holdsName() {

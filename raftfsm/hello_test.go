@@ -63,7 +63,9 @@ func TestHelloRefusals(t *testing.T) {
 		want string // empty: welcome
 	}{
 		{"healthy", func(h *hello) {}, ""},
-		{"raft", func(h *hello) { h.Kind = kindRaft }, ""},
+		{"raft", func(h *hello) { h.Kind, h.ToUID = kindRaft, "uid-n1" }, ""},
+		{"the right one", func(h *hello) { h.ToUID = "uid-n1" }, ""},
+		{"whom this node was before", func(h *hello) { h.ToUID = "uid-old" }, "node n1 has uid uid-n1, not uid-old"},
 		{"no cluster id yet", func(h *hello) { h.ClusterID = "" }, ""},
 		{"registered", func(h *hello) { h.Node, h.UID = "n3", "uid-n3" }, ""},
 		{"unknown protocol", func(h *hello) { h.Proto = 99 }, "protocol version 99"},

@@ -27,6 +27,7 @@ type mux struct {
 	clientTLS *tls.Config
 	dialTCP   func(ctx context.Context, addr string) (net.Conn, error)
 	view      func() *cluster.View
+	place     *place
 	log       *slog.Logger
 
 	raftSide, peerSide *side
@@ -90,7 +91,7 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interva
 const maxGreetings = 128
 
 // newMux listens and begins to accept.
-func newMux(ctx context.Context, opt Options, view func() *cluster.View) (*mux, error) {
+func newMux(ctx context.Context, opt Options, view func() *cluster.View, at *place) (*mux, error) {
 	ln := opt.Listener
 	if ln == nil {
 		var err error
@@ -107,7 +108,7 @@ func newMux(ctx context.Context, opt Options, view func() *cluster.View) (*mux, 
 	}
 	m := &mux{
 		self: opt.Self, uid: opt.UID, scope: opt.Scope, ln: ln, serverTLS: opt.ServerTLS, clientTLS: opt.ClientTLS,
-		dialTCP: dial, view: view, log: opt.Log, done: make(chan struct{}),
+		dialTCP: dial, view: view, place: at, log: opt.Log, done: make(chan struct{}),
 		slots: make(chan struct{}, maxGreetings), conns: map[*conn]struct{}{}, refusals: map[cluster.NodeID]string{},
 	}
 	m.raftSide, m.peerSide = newSide(m), newSide(m)
@@ -155,11 +156,14 @@ func (m *mux) greet(raw net.Conn) {
 		c.Close()
 		return
 	}
-	to := m.peerSide
-	if c.kind == kindRaft {
-		to = m.raftSide
+	switch c.kind {
+	case kindAsk:
+		c.Close()
+	case kindRaft:
+		m.raftSide.hand(c)
+	default:
+		m.peerSide.hand(c)
 	}
-	to.hand(c)
 }
 
 // logRefused says once why a hello was refused, not at each try; what is no hello at all is not worth a warning.
@@ -190,8 +194,17 @@ func (m *mux) receiveHello(c *conn) error {
 	if answer.Error == "" && h.Kind == kindRaft && m.raftSide.isClosed() {
 		answer.Error = fmt.Sprintf("raft is closed on %s", m.self)
 	}
-	if answer.Error == "" {
+	switch {
+	case answer.Error != "":
+	case h.Kind == kindAsk:
+		c.kind = kindAsk
+		m.asked(h)
+		answer.Standing, answer.Founders = m.place.standing()
+	default:
 		answer.Error = m.claim(c, h)
+	}
+	if answer.Error == "" && h.Kind == kindRaft {
+		answer.Error = m.place.admits(h)
 	}
 	answer.OK = answer.Error == ""
 	if err := writeMessage(c.Conn, answer); err != nil {

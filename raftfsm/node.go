@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +39,8 @@ type Node struct {
 	mux       *mux
 	trans     *leaseTransport
 	watch     *watcher
+	place     *place
+	asking    sync.WaitGroup
 
 	barrierTerm atomic.Uint64
 	settledTerm atomic.Uint64
@@ -75,8 +75,8 @@ const (
 	spreadPause = 20 * time.Millisecond
 )
 
-// Open starts Raft on DataDir/raft, listens, and bootstraps the initial members if the store is empty. It does not wait
-// for a leader.
+// Open starts Raft on DataDir/raft and listens. With an empty store the node first seeks its place, beside: it bootstraps
+// with the initial members or asks to be taken in (see seekPlace). Open waits for neither, nor for a leader.
 func Open(ctx context.Context, opt Options) (*Node, error) {
 	if err := opt.check(); err != nil {
 		return nil, err
@@ -96,13 +96,13 @@ func Open(ctx context.Context, opt Options) (*Node, error) {
 
 // open does Open's work; what it has opened when it fails, abandon closes.
 func (n *Node) open(ctx context.Context) error {
-	dir := filepath.Join(n.opt.DataDir, "raft")
+	dir := filepath.Join(n.opt.DataDir, storeDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("raft.data_dir: %w", err)
 	}
 	conf := n.raftConfig()
 	var err error
-	path := filepath.Join(dir, "raft.db")
+	path := filepath.Join(dir, logFile)
 	if n.store, err = n.opt.OpenStore(path); err != nil {
 		return fmt.Errorf("raft store %s: %w (a timeout means that another agent has it open)", path, err)
 	}
@@ -121,16 +121,17 @@ func (n *Node) open(ctx context.Context) error {
 		return fmt.Errorf("raft log cache: %w", err)
 	}
 	snaps := &snapshotStore{SnapshotStore: files, configs: n.configs}
-	if err := n.listen(ctx, conf); err != nil {
+	if n.place, err = openPlace(n.opt, logs, n.stable, snaps); err != nil {
 		return err
 	}
-	if err := n.bootstrap(conf, logs, snaps); err != nil {
+	if err := n.listen(ctx, conf); err != nil {
 		return err
 	}
 	if n.raft, err = raft.NewRaft(conf, n.fsm, logs, n.stable, snaps, n.trans); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
 	n.watch = watchLeadership(n.raft, n.opt)
+	n.asking.Go(n.seekPlace)
 	return ctx.Err()
 }
 
@@ -155,7 +156,7 @@ func (n *Node) raftConfig() *raft.Config {
 // listen opens the listener and the transport on it.
 func (n *Node) listen(ctx context.Context, conf *raft.Config) error {
 	var err error
-	if n.mux, err = newMux(ctx, n.opt, n.fsm.View); err != nil {
+	if n.mux, err = newMux(ctx, n.opt, n.fsm.View, n.place); err != nil {
 		return err
 	}
 	if n.opt.Advertise == "" {
@@ -177,24 +178,6 @@ func (n *Node) listen(ctx context.Context, conf *raft.Config) error {
 	return nil
 }
 
-// bootstrap writes the initial members' configuration into an empty store; every initial member writes the same.
-func (n *Node) bootstrap(conf *raft.Config, logs raft.LogStore, snaps raft.SnapshotStore) error {
-	if len(n.opt.Members) == 0 {
-		return nil
-	}
-	var c raft.Configuration
-	for _, name := range slices.Sorted(maps.Keys(n.opt.Members)) {
-		c.Servers = append(c.Servers, raft.Server{
-			Suffrage: raft.Voter, ID: raft.ServerID(name), Address: raft.ServerAddress(n.opt.Members[name]),
-		})
-	}
-	err := raft.BootstrapCluster(conf, logs, n.stable, snaps, n.trans, c)
-	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
-		return fmt.Errorf("raft bootstrap of %d members: %w", len(c.Servers), err)
-	}
-	return nil
-}
-
 // View gives the newest state of the FSM; never nil, never changed.
 func (n *Node) View() *cluster.View { return n.fsm.View() }
 
@@ -209,6 +192,7 @@ func (n *Node) Status() cluster.RaftStatus {
 		Applied:   n.raft.AppliedIndex(),
 		Voters:    voterIDs(config),
 		Nonvoters: serverIDs(config, raft.Nonvoter),
+		Waiting:   n.place.waiting(),
 	}
 	switch n.raft.State() {
 	case raft.Leader:

@@ -150,6 +150,10 @@ func TestMembership(t *testing.T) {
 	if err := n.AddVoter(t.Context(), "n4", addr); !errors.Is(err, ErrUnsettled) && !errors.Is(err, ErrNotLeader) {
 		t.Errorf("L6: a change before the key is settled: want ErrUnsettled, have %v", err)
 	}
+	w.onLeader("its uid", func(ctx context.Context, n *Node) error {
+		_, err := n.Apply(ctx, cluster.Register{Node: cluster.Node{Name: "n4", UID: "uid-n4"}})
+		return err
+	})
 	w.onLeader("a fourth voter", func(ctx context.Context, n *Node) error { return n.AddVoter(ctx, "n4", addr) })
 	want := []cluster.NodeID{"n1", "n2", "n3", "n4"}
 	for _, n := range w.all() {

@@ -15,7 +15,7 @@ import (
 // Options say who this node is in Raft, where it listens and where its state stands.
 type Options struct {
 	Self  cluster.NodeID
-	UID   cluster.UID
+	UID   cluster.UID // as Prepare gave it
 	Scope string
 
 	Listen    string                    // raft.listen, host:port

@@ -2,6 +2,7 @@ package raftfsm
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -52,9 +53,12 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if err != nil {
 		return fmt.Errorf("snapshot: read: %w", err)
 	}
-	view, err := decodeSnapshot(data, f.View().Scope)
+	view, err := decodeSnapshot(data)
 	if err != nil {
 		return err
+	}
+	if old := f.View(); view.Scope != old.Scope || old.ClusterID != "" && view.ClusterID != old.ClusterID {
+		return fmt.Errorf("snapshot: want the state of cluster %q (id %q), have %q (id %q)", old.Scope, old.ClusterID, view.Scope, view.ClusterID)
 	}
 	f.view.Store(view)
 	f.wake()
@@ -62,7 +66,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 }
 
 // decodeSnapshot reads what Persist wrote. The format is looked at first: the rest means nothing without it.
-func decodeSnapshot(data []byte, scope string) (*cluster.View, error) {
+func decodeSnapshot(data []byte) (*cluster.View, error) {
 	var head struct {
 		Format int `json:"format"`
 	}
@@ -76,16 +80,8 @@ func decodeSnapshot(data []byte, scope string) (*cluster.View, error) {
 	if err := decodeStrict(data, &file); err != nil {
 		return nil, fmt.Errorf("snapshot of format %d: %w", head.Format, err)
 	}
-	if file.View == nil || file.View.Scope != scope {
-		return nil, fmt.Errorf("snapshot: want the state of cluster %q, have %q", scope, scopeOf(file.View))
+	if file.View == nil {
+		return nil, errors.New("snapshot: want a state, have none")
 	}
 	return file.View, nil
-}
-
-// scopeOf names the cluster of a state that may be missing.
-func scopeOf(v *cluster.View) string {
-	if v == nil {
-		return ""
-	}
-	return v.Scope
 }

@@ -110,8 +110,9 @@ func TestRestoreRefusesWhatIsNotOurs(t *testing.T) {
 	for _, c := range []struct{ name, data, want string }{
 		{"another format", strings.Replace(good, `"format":1`, `"format":2`, 1), "snapshot format 2, want 1"},
 		{"no format", `{"view":{}}`, "snapshot format 0, want 1"},
-		{"another cluster", strings.Replace(good, `"scope":"main"`, `"scope":"test"`, 1), `want the state of cluster "main", have "test"`},
-		{"no state", `{"format":1}`, `want the state of cluster "main", have ""`},
+		{"another cluster", strings.Replace(good, `"scope":"main"`, `"scope":"test"`, 1), `want the state of cluster "main" (id "c1"), have "test"`},
+		{"another cluster of that name", strings.Replace(good, `"cluster_id":"c1"`, `"cluster_id":"c2"`, 1), `have "main" (id "c2")`},
+		{"no state", `{"format":1}`, `want a state, have none`},
 		{"a field of a newer version", strings.Replace(good, `"claim"`, `"claims"`, 1), "unknown field"},
 		{"cut off", good[:len(good)/2], "unexpected end"},
 		{"more behind it", good + "{}", "after top-level value"},
