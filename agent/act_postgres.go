@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -19,6 +18,14 @@ func newIncarnation() cluster.Incarnation {
 	b := make([]byte, 4)
 	rand.Read(b) // never fails: it ends the program instead (crypto/rand)
 	return cluster.Incarnation(hex.EncodeToString(b))
+}
+
+// lifeOr gives a life that is to go on, or a new one where there is none, or where its promises may be lost (V5).
+func (a *Agent) lifeOr(i cluster.Incarnation) cluster.Incarnation {
+	if i == "" || !a.pg.KeepsLife(i) {
+		return newIncarnation()
+	}
+	return i
 }
 
 // claim takes the right to run initdb.
@@ -178,7 +185,7 @@ func (a *Agent) clone(ctx context.Context, o *decide.Observation, d decide.Decis
 	if err != nil {
 		return err
 	}
-	m := cluster.Member{Node: a.opt.Self, Incarnation: cmp.Or(d.Life, newIncarnation())}
+	m := cluster.Member{Node: a.opt.Self, Incarnation: a.lifeOr(d.Life)}
 	a.pg.ExpectSystemID(o.View.SystemID)
 	a.eventOnce(ctx, o, d, "clone", fmt.Sprintf("from %s: %s", d.Source, d.Reason))
 	copying, cancel := a.whileItHolds(ctx, d)
@@ -227,10 +234,7 @@ func (a *Agent) rewind(ctx context.Context, o *decide.Observation, d decide.Deci
 	if err != nil {
 		return err
 	}
-	m := cluster.Member{Node: a.opt.Self, Incarnation: o.View.Nodes[a.opt.Self].Incarnation}
-	if m.Incarnation == "" {
-		m.Incarnation = newIncarnation()
-	}
+	m := cluster.Member{Node: a.opt.Self, Incarnation: a.lifeOr(o.View.Nodes[a.opt.Self].Incarnation)}
 	a.eventOnce(ctx, o, d, "rewind", fmt.Sprintf("to %s: %s", d.Source, d.Detail))
 	if o.Local.Postgres.Data == cluster.DataOurs && !o.Local.Postgres.Clean {
 		if err := a.pg.CrashRecover(ctx); err != nil { // U3: pg_rewind itself must not

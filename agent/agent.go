@@ -187,6 +187,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.servePeers(life) })
 	g.Go(func() error { a.listenToGuard(life); return nil })
 	g.Go(func() error { a.upkeep(life); return nil })
+	g.Go(func() error { a.tendMembers(life); return nil })
 	g.Go(func() error { a.loop(life); return nil })
 	g.Go(func() error {
 		select {

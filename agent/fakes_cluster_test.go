@@ -34,6 +34,9 @@ type fakeCluster struct {
 	age     time.Duration // that every voter attests
 	stuck   time.Duration // for which the leader has refused every proposal
 	applied []cluster.Command
+
+	nonvoters  []cluster.NodeID
+	applicants []cluster.Applicant
 }
 
 // fakeNode is one node: a real Agent between fakes.

@@ -92,6 +92,8 @@ type fakePostgres struct {
 	runs       int
 	forks      []cluster.Fork
 	refusal    string // of the WAL that it needs next
+
+	promisesLost bool // KeepsLife says so
 }
 
 // edit changes what the next look sees.
@@ -240,6 +242,8 @@ func (p *fakePostgres) Confirmed(ctx context.Context, lsn cluster.LSN, _ []clust
 	defer p.mu.Unlock()
 	return p.confirmed, p.duplicates, err
 }
+
+func (p *fakePostgres) KeepsLife(cluster.Incarnation) bool { return !p.promisesLost }
 
 func (p *fakePostgres) ExpectSystemID(id string) {
 	_ = p.calls.call(context.Background(), p.self, "ExpectSystemID", id) // it has no outcome

@@ -196,14 +196,18 @@ func (f *fakeConsensus) View() *cluster.View { return f.c.current() }
 func (f *fakeConsensus) Status() cluster.RaftStatus {
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()
-	s := cluster.RaftStatus{State: cluster.RaftFollower, Term: f.c.term, Leader: f.c.leader, Voters: f.c.voters}
+	s := cluster.RaftStatus{State: cluster.RaftFollower, Term: f.c.term, Leader: f.c.leader, Voters: f.c.voters, Nonvoters: f.c.nonvoters}
 	if f.c.leader == f.self {
 		s.State, s.TransferStuck = cluster.RaftLeader, f.c.stuck
 	}
 	return s
 }
 
-func (f *fakeConsensus) Configs() [][]cluster.NodeID { return [][]cluster.NodeID{f.c.voters} }
+func (f *fakeConsensus) Configs() [][]cluster.NodeID {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	return [][]cluster.NodeID{f.c.voters}
+}
 
 func (f *fakeConsensus) Barrier(ctx context.Context) (uint64, error) {
 	err := f.c.calls.call(ctx, f.self, "Barrier")
@@ -266,6 +270,38 @@ func (f *fakeConsensus) SetSettledTerm(r uint64) {
 	_ = f.c.calls.call(context.Background(), f.self, "SetSettledTerm", r) // it has no outcome
 }
 func (f *fakeConsensus) SetBeforeChange(func(context.Context) error) {}
+
+func (f *fakeConsensus) Applicants() []cluster.Applicant {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	return f.c.applicants
+}
+
+func (f *fakeConsensus) AddNonvoter(ctx context.Context, id cluster.NodeID, addr string) error {
+	return f.member(ctx, "AddNonvoter", id, addr, func(c *fakeCluster) { c.nonvoters = append(c.nonvoters, id); c.applicants = nil })
+}
+
+func (f *fakeConsensus) AddVoter(ctx context.Context, id cluster.NodeID, addr string) error {
+	return f.member(ctx, "AddVoter", id, addr, func(c *fakeCluster) { c.nonvoters, c.voters = nil, append(slices.Clone(c.voters), id) })
+}
+
+func (f *fakeConsensus) RemoveServer(ctx context.Context, id cluster.NodeID) error {
+	return f.member(ctx, "RemoveServer", id, "", func(c *fakeCluster) {
+		c.voters = slices.DeleteFunc(slices.Clone(c.voters), func(n cluster.NodeID) bool { return n == id })
+	})
+}
+
+// member is one change of the membership.
+func (f *fakeConsensus) member(ctx context.Context, what string, id cluster.NodeID, addr string, change func(*fakeCluster)) error {
+	if err := f.c.calls.call(ctx, f.self, what, id, addr); err != nil {
+		return err
+	}
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	change(f.c)
+	return nil
+}
+
 func (f *fakeConsensus) DialPeer(_ context.Context, to cluster.NodeID) (net.Conn, error) {
 	return f.c.net.dial(to)
 }
@@ -275,6 +311,12 @@ func (f *fakeConsensus) Refusals() map[cluster.NodeID]string { return nil }
 // fakeFSM is the replicated state machine, command by command; a kind that is not here changes nothing. What the real
 // one refuses a test sets as a failing hook.
 var fakeFSM = map[string]func(*cluster.View, cluster.Command) any{
+	"readmit": func(v *cluster.View, cmd cluster.Command) any {
+		n := v.Nodes[cmd.(cluster.Readmit).Node]
+		n.UID, n.RaftAddr = cmd.(cluster.Readmit).UID, cmd.(cluster.Readmit).RaftAddr
+		v.Nodes[n.Name] = n
+		return nil
+	},
 	"acquire_leader": func(v *cluster.View, cmd cluster.Command) any {
 		c := cmd.(cluster.AcquireLeader)
 		k := cluster.LeaderKey{Holder: c.Node, Member: c.Member, Term: c.ExpectTerm + 1, Timeline: v.Key.Timeline, Lease: c.Lease}

@@ -16,7 +16,8 @@ func (a *Agent) observe() *decide.Observation {
 		Barrier: raft.State == cluster.RaftLeader && a.raft.BarrierTerm() == raft.Term,
 		Lease:   lease, LeaseState: state, Lapsed: a.keeper.lapsed(), Answers: a.answers(raft.Term), SoftFence: a.opt.SoftFence,
 		Local: a.localStatus(local), LookedAt: local.at, Position: local.position, Promised: a.pg.Promised(),
-		Peers: a.peers.views(), Began: a.began, Heartbeat: a.opt.Heartbeat, Lease0: a.opt.Lease,
+		Applicants: a.raft.Applicants(),
+		Peers:      a.peers.views(), Began: a.began, Heartbeat: a.opt.Heartbeat, Lease0: a.opt.Lease,
 		Job: a.jobs.current(), Retry: map[decide.Action]cluster.Instant{}, Failures: map[decide.Action]int{},
 		UseRewind: a.opt.UseRewind, Refused: refused(local.postgres, a.raft.View()),
 	}
@@ -39,6 +40,7 @@ func (a *Agent) observe() *decide.Observation {
 	} else if a.stopping {
 		o.Request = &decide.Request{Reason: "the agent is stopping", Leaving: true}
 	}
+	o.Settled = a.settledIn != settledKey{} && a.settledIn == settledKey{o.Raft.Term, o.View.Key.Term}
 	o.DiskFenced, o.TransportClosed = a.isolated.fenced, a.isolated.closed
 	o.Resume = a.resuming != 0 && a.resuming == o.View.Key.Term
 	cur, recorded := o.View.Current()

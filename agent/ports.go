@@ -37,6 +37,11 @@ type Membership interface {
 	// SetBeforeChange sets what is called before each change is proposed, when LeaseEnd counts over the new voters
 	// already. Its error keeps the change from being proposed.
 	SetBeforeChange(f func(context.Context) error)
+	// Applicants are the nodes that ask to be taken in; the three below change the membership, as the settled leader.
+	Applicants() []cluster.Applicant
+	AddNonvoter(ctx context.Context, id cluster.NodeID, addr string) error
+	AddVoter(ctx context.Context, id cluster.NodeID, addr string) error
+	RemoveServer(ctx context.Context, id cluster.NodeID) error
 }
 
 // Guard is the postmaster's parent.
@@ -158,6 +163,7 @@ type Primary interface {
 // Repairer brings a directory back to the cluster's history.
 type Repairer interface {
 	ExpectSystemID(id string)               // what a copy's source must have
+	KeepsLife(i cluster.Incarnation) bool   // whether the promises of a life stand here (V5)
 	CrashRecover(ctx context.Context) error // U3: of a directory that was not shut down cleanly
 	BaseBackup(ctx context.Context, s Source, m cluster.Member, progress func(done, total int64)) error
 	Rewind(ctx context.Context, s Source, fork cluster.Position, m cluster.Member, progress func(string)) error

@@ -28,6 +28,25 @@ type Register struct {
 	Node Node `json:"node"`
 }
 
+// Readmit lets a node that lost its Raft store bear its name again, under a new uid: compare-and-set on the former one. Refused
+// while the former server is a voter, whose votes are forgotten, and while the node holds the key (L6). Its incarnation stays:
+// the rules may count on it (V5).
+type Readmit struct {
+	Node     NodeID `json:"node"`
+	From     UID    `json:"from"` // empty: the name is not registered
+	UID      UID    `json:"uid"`
+	RaftAddr string `json:"raft_addr"`
+}
+
+// Recover is an operator's word that all nodes but Node are lost for good (B5): the rules let them go, and Node's data is what
+// remains of the cluster. It is never proposed to Raft: pgquorum recover applies it to the one store that goes on.
+type Recover struct {
+	Node      NodeID `json:"node"`
+	Member    Member `json:"member"`     // its data
+	ClusterID string `json:"cluster_id"` // the new one: nobody of the former cluster is spoken with
+	Time      string `json:"time"`
+}
+
 // AcquireLeader makes Node the holder in Term ExpectTerm+1 (K7): compare-and-set on the term and on the version of the
 // rules. It adds the new primary's rule, allots a timeline number and records the lease's numbers. InPlace keeps the
 // timeline (C3, K3); only the same node may ask for that.
@@ -125,6 +144,12 @@ func (SetSystemID) Kind() string { return "set_system_id" }
 
 // Kind names the command in the Raft log.
 func (Register) Kind() string { return "register" }
+
+// Kind names the command in the Raft log.
+func (Readmit) Kind() string { return "readmit" }
+
+// Kind names the command in events and refusals; it stands in no Raft log.
+func (Recover) Kind() string { return "recover" }
 
 // Kind names the command in the Raft log.
 func (AcquireLeader) Kind() string { return "acquire_leader" }

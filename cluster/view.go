@@ -74,7 +74,8 @@ type View struct {
 	Key          LeaderKey          `json:"key"`
 	Nodes        map[NodeID]Node    `json:"nodes"`
 	Forks        Forks              `json:"forks"`
-	Rules        []SyncRule         `json:"rules"` // in order of their IDs
+	Floor        Timeline           `json:"timeline_floor,omitempty"` // no number up to it is free: a lost cluster may have used it
+	Rules        []SyncRule         `json:"rules"`                    // in order of their IDs
 	RulesVersion uint64             `json:"rules_version"`
 	Handbacks    int                `json:"handbacks"` // in Key.Term (K3)
 	Refusals     map[NodeID]Refusal `json:"refusals"`  // for Key.Term+1 (K6)

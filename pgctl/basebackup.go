@@ -76,7 +76,7 @@ func (p *Postgres) takePlace(s Source, data, dir string, m cluster.Member) (kept
 	if err := p.allowed(&s); err != nil {
 		return "", err
 	}
-	if err := writeDurable(filepath.Join(data, idFile), m); err != nil {
+	if err := p.writeIdentity(data, m); err != nil {
 		return "", err
 	}
 	if kept, err = swapIn(data, dir); err != nil || kept == "" {

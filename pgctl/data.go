@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"pgquorum/cluster"
@@ -51,10 +52,12 @@ func (p *Postgres) dataFactsBy(ctx context.Context, control func(context.Context
 	unreadable := func(err error) dataFacts {
 		return dataFacts{state: cluster.DataUnreadable, detail: err.Error()}
 	}
-	if _, err := os.Stat(filepath.Join(p.opt.GuardDir, rewindFile)); err == nil {
-		return dataFacts{state: cluster.DataRewinding, detail: "a rewind began and did not end"}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return unreadable(err)
+	for _, path := range p.rewindMarkPaths() {
+		if _, err := os.Stat(path); err == nil {
+			return dataFacts{state: cluster.DataRewinding, detail: "a rewind began and did not end"}
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return unreadable(err)
+		}
 	}
 	entries, err := os.ReadDir(p.opt.DataDir)
 	switch {
@@ -97,10 +100,72 @@ func (p *Postgres) ownership(control *ControlData) dataFacts {
 	case id.Node != p.opt.Self || id.Incarnation == "":
 		f.detail = fmt.Sprintf("%s names %q, this node is %q", idFile, id.AppName(), p.opt.Self) // V5
 	default:
-		f.state, f.incarnation = cluster.DataOurs, id.Incarnation
-		f.detail = ""
+		if f.detail = p.lifeUnknown(id.Incarnation); f.detail == "" {
+			f.state, f.incarnation = cluster.DataOurs, id.Incarnation
+		}
 	}
 	return f
+}
+
+// Former says what tells that this node has been part of a cluster before: an identity in PGDATA, or what the guard's
+// directory remembers; empty: nothing does.
+func (p *Postgres) Former() string {
+	var m cluster.Member
+	if err := readJSON(filepath.Join(p.opt.DataDir, idFile), &m); err == nil {
+		return fmt.Sprintf("%s bears the identity %s", p.opt.DataDir, m.AppName())
+	}
+	for _, path := range []string{filepath.Join(p.opt.DataDir, idFile), filepath.Join(p.opt.GuardDir, livesFile), filepath.Join(p.opt.GuardDir, promiseFile)} {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) { // also one that cannot be looked at
+			return path + " is there"
+		}
+	}
+	return ""
+}
+
+// livesFile names the lives whose promises stand in the same directory, the guard's.
+const livesFile = "lives.json"
+
+// keptLives bounds the lives remembered.
+const keptLives = 8
+
+type lives struct {
+	Lives []cluster.Incarnation `json:"lives"` // the oldest first
+}
+
+// lifeUnknown says why a life does not go on here; empty: it does. A promise stands in the guard's directory and what it
+// binds is in PGDATA: a directory whose promises may have been kept elsewhere, and lost, is no incarnation (V1, V5).
+func (p *Postgres) lifeUnknown(i cluster.Incarnation) string {
+	var l lives
+	err := readJSON(filepath.Join(p.opt.GuardDir, livesFile), &l)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err.Error()
+	case !slices.Contains(l.Lives, i):
+		return fmt.Sprintf("the promises of incarnation %s are not in %s: they may be lost, so it does not go on", i, p.opt.GuardDir)
+	}
+	return ""
+}
+
+// KeepsLife says whether the promises of a life stand here.
+func (p *Postgres) KeepsLife(i cluster.Incarnation) bool { return p.lifeUnknown(i) == "" }
+
+// writeIdentity gives dir the identity m. That its promises stand here comes first.
+func (p *Postgres) writeIdentity(dir string, m cluster.Member) error {
+	var l lives
+	path := filepath.Join(p.opt.GuardDir, livesFile)
+	if err := readJSON(path, &l); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if !slices.Contains(l.Lives, m.Incarnation) {
+		l.Lives = append(l.Lives, m.Incarnation)
+		if err := os.MkdirAll(p.opt.GuardDir, 0o700); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if err := writeDurable(path, lives{l.Lives[max(0, len(l.Lives)-keptLives):]}); err != nil {
+			return err
+		}
+	}
+	return writeDurable(filepath.Join(dir, idFile), m)
 }
 
 // Claim makes an unclaimed cluster directory this node's own, as a new incarnation. The caller has compared the system
@@ -115,7 +180,7 @@ func (p *Postgres) Claim(ctx context.Context, m cluster.Member) error {
 	if m.Node != p.opt.Self || m.Incarnation == "" {
 		return fmt.Errorf("%s: claim by %q, this node is %q: %w", p.opt.DataDir, m.AppName(), p.opt.Self, ErrNotClaimable)
 	}
-	return writeDurable(filepath.Join(p.opt.DataDir, idFile), m)
+	return p.writeIdentity(p.opt.DataDir, m)
 }
 
 // inodeOf tells two files of one name apart.

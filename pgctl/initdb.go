@@ -58,7 +58,7 @@ func (p *Postgres) InitDB(ctx context.Context, m cluster.Member) (systemID strin
 	if err := moveIntoEmpty(fresh, dir); err != nil {
 		return "", err
 	}
-	if err := writeDurable(filepath.Join(dir, idFile), m); err != nil {
+	if err := p.writeIdentity(dir, m); err != nil {
 		return "", err
 	}
 	return data.SystemID, nil

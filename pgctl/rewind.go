@@ -109,7 +109,7 @@ func (p *Postgres) prepareRewind(ctx context.Context, s Source, conninfo string,
 	progress(fmt.Sprintf("kept aside %d WAL segments (%d MB) in %s; %s holds %d MB in all",
 		kept.segments, kept.bytes>>20, kept.dir, p.keptDir(), all>>20))
 	mark = &rewindMark{Fork: fork, Source: s.Node, Kept: kept.dir}
-	return mark, writeDurable(p.rewindMarkPath(), mark)
+	return mark, p.writeRewindMark(mark)
 }
 
 // checkRewind looks at everything that pg_rewind needs.
@@ -159,7 +159,7 @@ func (p *Postgres) runRewind(ctx context.Context, conninfo string, mark *rewindM
 		}
 	}
 	mark.Rewound = true
-	return writeDurable(p.rewindMarkPath(), mark)
+	return p.writeRewindMark(mark)
 }
 
 // nothingRewound takes the mark back: pg_rewind left the directory as it was although its WAL goes on past the fork. It
@@ -190,36 +190,59 @@ func (p *Postgres) finishRewind(mark *rewindMark, m cluster.Member) error {
 	if err := writeStandbySignal(p.opt.DataDir); err != nil {
 		return err
 	}
-	if err := writeDurable(filepath.Join(p.opt.DataDir, idFile), m); err != nil {
+	if err := p.writeIdentity(p.opt.DataDir, m); err != nil {
 		return err
 	}
 	return p.clearRewindMark()
 }
 
-// rewindMarkPath is where the mark stands.
-func (p *Postgres) rewindMarkPath() string { return filepath.Join(p.opt.GuardDir, rewindFile) }
+// rewindMarkPaths are where the mark stands: under the guard's directory (U4), and beside PGDATA, because a directory that was
+// rewound by half must not pass for data once raft.data_dir is lost. pg_rewind removes what it does not know inside PGDATA.
+func (p *Postgres) rewindMarkPaths() []string {
+	dir, err := p.realDataDir()
+	if err != nil {
+		dir = p.opt.DataDir
+	}
+	return []string{filepath.Join(p.opt.GuardDir, rewindFile), dir + ".rewinding"}
+}
+
+func (p *Postgres) writeRewindMark(mark *rewindMark) error {
+	for _, path := range p.rewindMarkPaths() {
+		if err := writeDurable(path, mark); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // readRewindMark gives nil when no rewind is in progress.
 func (p *Postgres) readRewindMark() (*rewindMark, error) {
-	var mark rewindMark
-	err := readJSON(p.rewindMarkPath(), &mark)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	for _, path := range p.rewindMarkPaths() {
+		var mark rewindMark
+		err := readJSON(path, &mark)
+		if err == nil {
+			return &mark, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("rewind mark: %w", err)
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("rewind mark: %w", err)
-	}
-	return &mark, nil
+	return nil, nil
 }
 
 // clearRewindMark removes the mark, durably; there may be none.
 func (p *Postgres) clearRewindMark() error {
-	err := os.Remove(p.rewindMarkPath())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	for _, path := range p.rewindMarkPaths() {
+		err := os.Remove(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = syncDir(filepath.Dir(path))
+		}
+		if err != nil {
+			return fmt.Errorf("rewind mark: %w", err)
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("rewind mark: %w", err)
-	}
-	return syncDir(p.opt.GuardDir)
+	return nil
 }

@@ -136,7 +136,7 @@ func TestRewindBreaksOff(t *testing.T) {
 	must(t, err)
 	early := *mark
 	early.Fork.Timeline = 2
-	must(t, writeDurable(old.rewindMarkPath(), early))
+	must(t, old.writeRewindMark(&early))
 	var impossible *RewindImpossible
 	if err := old.Rewind(within(t), *young.asSource(2), cluster.Position{}, m, nil); !errors.As(err, &impossible) || !impossible.Retry || !strings.Contains(err.Error(), "a checkpoint of n2") {
 		t.Errorf("taken up before the source's checkpoint: %v", err)
@@ -147,7 +147,7 @@ func TestRewindBreaksOff(t *testing.T) {
 	if st := old.look(); st.Data != cluster.DataRewinding {
 		t.Fatalf("data %+v", st)
 	}
-	must(t, writeDurable(old.rewindMarkPath(), mark))
+	must(t, old.writeRewindMark(mark))
 	must(t, old.Rewind(within(t), *young.asSource(2), cluster.Position{}, m, nil))
 	if kept, err := filepath.Glob(filepath.Join(old.dir, "kept", "*")); err != nil || len(kept) != 1 {
 		t.Errorf("kept %v, %v", kept, err)
@@ -170,7 +170,7 @@ func TestRewindMarkLeft(t *testing.T) {
 	must(t, err)
 	// As if it had ended between pg_rewind and the identity: the source's is still there.
 	must(t, writeDurable(filepath.Join(old.opt.DataDir, idFile), young.me))
-	must(t, writeDurable(old.rewindMarkPath(), rewindMark{Fork: fork, Source: "n2", Kept: kept[0], Rewound: true}))
+	must(t, old.writeRewindMark(&rewindMark{Fork: fork, Source: "n2", Kept: kept[0], Rewound: true}))
 	if st := old.look(); st.Data != cluster.DataRewinding {
 		t.Errorf("data %+v", st)
 	}
@@ -178,7 +178,7 @@ func TestRewindMarkLeft(t *testing.T) {
 	if st := old.look(); st.Data != cluster.DataOurs || st.Incarnation != "new" {
 		t.Errorf("data %+v", st)
 	}
-	must(t, writeDurable(old.rewindMarkPath(), rewindMark{Fork: fork, Source: "n2", Kept: kept[0]}))
+	must(t, old.writeRewindMark(&rewindMark{Fork: fork, Source: "n2", Kept: kept[0]}))
 	cloned := cluster.Member{Node: "n1", Incarnation: "cloned"}
 	must(t, old.BaseBackup(within(t), *young.asSource(2), cloned, nil))
 	old.rejoined(young, cloned)

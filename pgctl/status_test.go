@@ -3,6 +3,7 @@ package pgctl
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,10 +106,11 @@ func TestDataState(t *testing.T) {
 	n.ExpectSystemID("1")
 	want(cluster.DataForeign)
 	n.ExpectSystemID("")
-	mark := filepath.Join(n.opt.GuardDir, rewindFile)
-	must(t, os.WriteFile(mark, []byte("{}"), 0o600))
-	want(cluster.DataRewinding)
-	must(t, os.Remove(mark))
+	for _, mark := range n.rewindMarkPaths() { // one beside PGDATA, so that the loss of raft.data_dir is not the mark's
+		must(t, os.WriteFile(mark, []byte("{}"), 0o600))
+		want(cluster.DataRewinding)
+		must(t, os.Remove(mark))
+	}
 	id := filepath.Join(n.opt.DataDir, idFile)
 	must(t, writeDurable(id, cluster.Member{Node: "n7", Incarnation: "a1"}))
 	want(cluster.DataUnclaimed)
@@ -119,8 +121,23 @@ func TestDataState(t *testing.T) {
 	if err := n.Claim(within(t), cluster.Member{Node: "n1", Incarnation: "c3"}); err == nil {
 		t.Fatal("claimed twice")
 	}
+	// The promises of this life, if there were any, were here: without the record of that it does not go on.
+	must(t, os.Remove(filepath.Join(n.opt.GuardDir, livesFile)))
+	want(cluster.DataUnclaimed)
+	if n.KeepsLife("b2") || !strings.Contains(n.Former(), "n1_b2") {
+		t.Errorf("keeps the life %t; %q", n.KeepsLife("b2"), n.Former())
+	}
+	must(t, n.Claim(within(t), cluster.Member{Node: "n1", Incarnation: "c3"}))
+	want(cluster.DataOurs)
 	must(t, os.Remove(filepath.Join(n.opt.DataDir, pgVersionFile)))
 	want(cluster.DataNotCluster)
 	must(t, os.RemoveAll(n.opt.DataDir))
 	want(cluster.DataAbsent)
+	if n.Former() == "" {
+		t.Error("the guard's directory remembers nothing")
+	}
+	must(t, os.Remove(filepath.Join(n.opt.GuardDir, livesFile)))
+	if why := n.Former(); why != "" {
+		t.Errorf("want a first start, have %q", why)
+	}
 }

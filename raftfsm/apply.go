@@ -16,6 +16,10 @@ func apply(v *cluster.View, cmd cluster.Command) outcome {
 		return applySetSystemID(v, c)
 	case cluster.Register:
 		return applyRegister(v, c)
+	case cluster.Readmit:
+		return applyReadmit(v, c)
+	case cluster.Recover:
+		return applyRecover(v, c)
 	case cluster.AcquireLeader:
 		return applyAcquire(v, c)
 	case cluster.ReleaseLeader:

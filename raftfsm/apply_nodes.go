@@ -3,6 +3,7 @@ package raftfsm
 import (
 	"fmt"
 	"reflect"
+	"slices"
 
 	"pgquorum/cluster"
 )
@@ -30,6 +31,28 @@ func applyRegister(v *cluster.View, c cluster.Register) outcome {
 	} else {
 		record(v, "", "node_changed", n.Name, "%s has incarnation %q (before: %q) at %s", n.Name, n.Incarnation, old.Incarnation, n.RaftAddr)
 	}
+	return done(nil)
+}
+
+// applyReadmit gives a known name to another uid, or enters one that is new.
+func applyReadmit(v *cluster.View, c cluster.Readmit) outcome {
+	old := v.Nodes[c.Node]
+	switch {
+	case c.Node == "" || c.UID == "":
+		return refuse(c, "node %q with uid %q: want both", c.Node, c.UID)
+	case old.UID == c.UID:
+		return same(nil)
+	case old.UID != c.From:
+		return refuse(c, "node %q with uid %s in place of %q: the name is that of uid %q", c.Node, c.UID, c.From, old.UID)
+	case slices.Contains(v.Committed, c.Node):
+		return refuse(c, "node %q with uid %s: the former server of that name is a voter still, and its votes are forgotten: remove it first", c.Node, c.UID)
+	case v.Key.Holder == c.Node && !v.Key.Released:
+		return refuse(c, "node %q with uid %s: it holds the leader key of term %d (L6)", c.Node, c.UID, v.Key.Term)
+	}
+	next := old
+	next.Name, next.UID, next.RaftAddr = c.Node, c.UID, c.RaftAddr
+	v.Nodes = with(v.Nodes, c.Node, next)
+	record(v, "", "node_readmitted", c.Node, "%s is taken in with uid %s (before: %q) at %s", c.Node, c.UID, c.From, c.RaftAddr)
 	return done(nil)
 }
 

@@ -19,7 +19,7 @@ func allot(v *cluster.View, c cluster.AcquireLeader) (t cluster.Timeline, why st
 	case c.Parent == 0:
 		return 0, fmt.Sprintf("timeline without a parent for %q: only a new cluster's first has none, the term is %d", c.Node, v.Key.Term)
 	}
-	top := max(v.Forks.Newest(), c.Parent, c.SeenMax)
+	top := max(v.Forks.Newest(), v.Floor, c.Parent, c.SeenMax)
 	if top == math.MaxUint32 {
 		return 0, fmt.Sprintf("timeline for %q above %d: there is none", c.Node, top)
 	}

@@ -29,6 +29,7 @@ var decoders = map[string]func([]byte) (cluster.Command, error){
 	cluster.Claim{}.Kind():         decodeBody[cluster.Claim],
 	cluster.SetSystemID{}.Kind():   decodeBody[cluster.SetSystemID],
 	cluster.Register{}.Kind():      decodeBody[cluster.Register],
+	cluster.Readmit{}.Kind():       decodeBody[cluster.Readmit],
 	cluster.AcquireLeader{}.Kind(): decodeBody[cluster.AcquireLeader],
 	cluster.ReleaseLeader{}.Kind(): decodeBody[cluster.ReleaseLeader],
 	cluster.AddRule{}.Kind():       decodeBody[cluster.AddRule],

@@ -100,20 +100,24 @@ func newMux(ctx context.Context, opt Options, view func() *cluster.View, at *pla
 			return nil, fmt.Errorf("raft.listen %s: %w", opt.Listen, err)
 		}
 	}
-	dial := opt.Dial
-	if dial == nil {
-		dial = func(ctx context.Context, addr string) (net.Conn, error) {
-			return (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(ctx, "tcp", addr)
-		}
-	}
 	m := &mux{
 		self: opt.Self, uid: opt.UID, scope: opt.Scope, ln: ln, serverTLS: opt.ServerTLS, clientTLS: opt.ClientTLS,
-		dialTCP: dial, view: view, place: at, log: opt.Log, done: make(chan struct{}),
+		dialTCP: dialer(opt), view: view, place: at, log: opt.Log, done: make(chan struct{}),
 		slots: make(chan struct{}, maxGreetings), conns: map[*conn]struct{}{}, refusals: map[cluster.NodeID]string{},
 	}
 	m.raftSide, m.peerSide = newSide(m), newSide(m)
 	m.work.Go(m.accept)
 	return m, nil
+}
+
+// dialer is TCP, unless the options have another.
+func dialer(opt Options) func(ctx context.Context, addr string) (net.Conn, error) {
+	if opt.Dial != nil {
+		return opt.Dial
+	}
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		return (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(ctx, "tcp", addr)
+	}
 }
 
 // accept takes connections until the listener is closed.

@@ -47,7 +47,6 @@ func (n *Node) seekPlace() {
 			applies = n.opt.Advertise
 		}
 		if v.waits != "" && n.place.tell(v.waits) {
-			n.opt.Log.Info("not a member yet", "waiting_for", v.waits)
 			n.opt.Wake()
 		}
 		select {

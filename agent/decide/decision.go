@@ -39,6 +39,12 @@ const (
 	// Of Disk (B2) and Stuck only: the loop never sees them.
 	CloseTransport Action = "close_transport" // Raft's, for good, so that another is elected
 	EndAgent       Action = "end_agent"       // so that it is started anew
+
+	// Of Membership only: the loop never sees them.
+	RemoveServer Action = "remove_server" // Node's former server leaves Raft's configuration
+	Readmit      Action = "readmit"       // Node's name goes to the uid that asks for it
+	AddServer    Action = "add_server"    // Node gets Raft's log, without a vote
+	GiveVote     Action = "give_vote"     // Node becomes a voter once its log has caught up
 )
 
 // Decision is one action, its reason and what it needs.
@@ -52,6 +58,7 @@ type Decision struct {
 	Acquire cluster.AcquireLeader
 	Rule    RuleChange
 	Life    cluster.Incarnation // Clone: the life that the copy goes on with; empty: a new one
+	Joins   cluster.Applicant   // of Membership: who is taken in
 	Wake    cluster.Instant     // look again at this moment; zero: at the next event
 }
 
@@ -113,5 +120,8 @@ const (
 	ReasonRaftStuck        Reason = "this node leads raft and can propose nothing: the agent ends, to be started anew"
 	ReasonRequested        Reason = "asked for by an operator"
 	ReasonJob              Reason = "an action is still running"
+	ReasonApplies          Reason = "it has lost its raft store, or is new, and asks to be taken in"
+	ReasonNameLives        Reason = "another node of that name answers"
+	ReasonNotMember        Reason = "this node is not a member yet"
 	ReasonRetry            Reason = "the last try did not succeed: waiting before the next"
 )

@@ -10,6 +10,9 @@ func Next(o *Observation) Decision {
 	if d, ok := cannotWrite(o); ok {
 		return d
 	}
+	if d, ok := notMember(o); ok {
+		return d
+	}
 	waiting := Decision{Action: None}
 	for _, rule := range []func(*Observation) (Decision, bool){takeOver, holder, standby} {
 		d, ok := rule(o)

@@ -43,6 +43,9 @@ type Observation struct {
 
 	Removed string // the source's refusal of the WAL that this node's data needs next; empty: none
 
+	Settled    bool                // the key is settled in this leader's Raft term (L6)
+	Applicants []cluster.Applicant // who asks this node to be taken in
+
 	DiskFenced      bool // the fence that Local.DiskFault asks for was ordered (B2)
 	TransportClosed bool // Raft's transport is closed, for good (B2)
 

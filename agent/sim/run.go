@@ -234,6 +234,9 @@ func (s *server) stopFast(deadline time.Duration) {
 	}
 }
 
+// KeepsLife implements agent.Repairer: no host loses its files.
+func (p postgresPort) KeepsLife(cluster.Incarnation) bool { return true }
+
 // ExpectSystemID implements agent.Repairer: there is one cluster.
 func (p postgresPort) ExpectSystemID(string) {}
 

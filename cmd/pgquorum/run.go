@@ -64,10 +64,6 @@ func runAgent(ctx context.Context, path string, env environment) error {
 	if err := os.MkdirAll(c.Raft.DataDir, 0o700); err != nil {
 		return fmt.Errorf("raft.data_dir: %w", err)
 	}
-	uid, err := nodeUID(c.Raft.DataDir)
-	if err != nil {
-		return fmt.Errorf("raft.data_dir: %w", err)
-	}
 	listener, err := net.Listen("tcp", c.RestAPI.Listen)
 	if err != nil {
 		return fmt.Errorf("restapi.listen: %w", err)
@@ -86,7 +82,11 @@ func runAgent(ctx context.Context, path string, env environment) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, c, uid, guard, postgres, listener, log)
+	id, err := raftfsm.Prepare(c.Raft.DataDir, postgres.Former(), log)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, c, id.UID, guard, postgres, listener, log)
 }
 
 // checkVersion refuses a PostgreSQL that pgquorum does not work with, before anything is touched.
