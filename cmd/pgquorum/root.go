@@ -32,6 +32,7 @@ Exit codes: 0 done, 1 refused or failed, 2 usage, 3 no node answers, 4 outcome u
 		newListCommand(env),
 		newSwitchoverCommand(env),
 		newHistoryCommand(env),
+		newRecoverCommand(env),
 		newVersionCommand(env),
 		newGuardCommand(env),
 	)

@@ -1,0 +1,40 @@
+package pgctl
+
+import (
+	"context"
+	"fmt"
+
+	"pgquorum/cluster"
+)
+
+// Left is what a node's data directory holds while nothing runs on it.
+type Left struct {
+	Data     cluster.DataState
+	Detail   string         // why Data is what it is
+	Member   cluster.Member // the life, where Data is ours
+	SystemID string
+	Position cluster.Position // end of valid WAL
+}
+
+// ReadLeft looks at a stopped Postgres's directory without a guard and without changing it. It is an error if a server
+// runs there, and if a directory of this node's has no WAL whose end can be found.
+func (p *Postgres) ReadLeft(ctx context.Context) (Left, error) {
+	if pm, runs := p.postmaster(); runs {
+		return Left{}, fmt.Errorf("%s: want no server there, postmaster %d runs", p.opt.DataDir, pm.pid)
+	}
+	f := p.dataFacts(ctx)
+	l := Left{Data: f.state, Detail: f.detail}
+	if f.control != nil {
+		l.SystemID = f.control.SystemID
+	}
+	if f.state != cluster.DataOurs {
+		return l, nil
+	}
+	l.Member = cluster.Member{Node: p.opt.Self, Incarnation: f.incarnation}
+	pos, err := p.scanPosition(ctx)
+	if err != nil {
+		return l, fmt.Errorf("%s: %w: %w", p.opt.DataDir, ErrPositionUnknown, err)
+	}
+	l.Position = pos
+	return l, nil
+}
