@@ -38,13 +38,13 @@ func wantJSON(t *testing.T, got any, want string) {
 	}
 }
 
-const ownPrimary = `{"version":"1.2.3","term":7,"lease_ms":700,
+const ownPrimary = `{"version":"1.2.3","cluster_id":"c1","term":7,"lease_ms":700,
 	"raft":{"state":"leader","leader":"n1","term":11,"commit_index":42,"last_contact_ms":0},
 	"guard":{"alive":true,"term":7,"no_primary":3,"frozen":0,"containment":"cgroup"},
 	"sync":{"mode":"quorum","set":["n2","n3"],"k":1,"k_full":1,"rules":1},
 	"data":"ours","phase":"primary","failover":[{"phase":"noticed","ms":12},{"phase":"promoted","ms":80}]}`
 
-const ownStandby = `{"version":"1.2.3","term":7,"lease_ms":0,
+const ownStandby = `{"version":"1.2.3","cluster_id":"c1","term":7,"lease_ms":0,
 	"raft":{"state":"follower","leader":"n1","term":11,"commit_index":42,"last_contact_ms":20},
 	"guard":{"alive":true,"term":0,"no_primary":0,"frozen":0,"containment":"cgroup"},
 	"sync":{"mode":"quorum","set":["n2","n3"],"k":1,"k_full":1,"rules":1},

@@ -81,7 +81,8 @@ func member(name string) cluster.Member {
 func primarySource() *fakeSource {
 	now := 1000 * second
 	v := &cluster.View{
-		Index: 42, Scope: "main", SystemID: "7123456789012345678",
+		ClusterID: "c1",
+		Index:     42, Scope: "main", SystemID: "7123456789012345678",
 		Key: cluster.LeaderKey{Holder: "n1", Member: member("n1"), Term: 7, Timeline: 3, Lease: cluster.DefaultLease(time.Second)},
 		Nodes: map[cluster.NodeID]cluster.Node{
 			"n1": registered("n1", "10.0.0.1"), "n2": registered("n2", "10.0.0.2"), "n3": registered("n3", "10.0.0.3"),

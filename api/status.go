@@ -61,6 +61,7 @@ type Identity struct {
 // Own is what pgquorum has beyond Patroni.
 type Own struct {
 	Version string      `json:"version"`
+	Cluster string      `json:"cluster_id,omitempty"` // what tells it from every other of its name; a recovery makes a new one
 	Term    uint64      `json:"term"`
 	LeaseMS int64       `json:"lease_ms"` // until the fence point of this node's lease; 0: none
 	Raft    RaftOwn     `json:"raft"`
@@ -212,6 +213,7 @@ func (s *Server) own(p probe) Own {
 	l, v := p.snap.Local, p.snap.View
 	o := Own{
 		Version: s.opt.Version,
+		Cluster: v.ClusterID,
 		Term:    uint64(v.Key.Term),
 		LeaseMS: p.leaseRemaining().Milliseconds(),
 		Raft: RaftOwn{State: string(l.Raft.State), Leader: string(l.Raft.Leader), Term: l.Raft.Term,

@@ -110,24 +110,32 @@ func damagedUnless(name string, err error) error {
 // an error here.
 func inspectLog(path string, snaps []*raft.SnapshotMeta) (used bool, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	var file *os.File
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("it cannot be read through: %v", p)
+			if file != nil { // bbolt's lock on it goes with it
+				err = errors.Join(err, file.Close())
+			}
 		}
 	}()
 	info, err := os.Stat(path)
 	if err != nil || info.Size() == 0 {
 		return false, err
 	}
-	store, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: boltLockTimeout}})
+	open := func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+		file, err = os.OpenFile(name, flag, mode)
+		return file, err
+	}
+	store, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: boltLockTimeout, OpenFile: open}})
 	if errors.Is(err, bbolt.ErrTimeout) {
 		return false, fmt.Errorf("raft store %s: want it free, another agent has it open: %w", path, err)
 	}
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	return inspectEntries(store, snaps)
+	used, err = inspectEntries(store, snaps)
+	return used, errors.Join(err, store.Close())
 }
 
 // inspectEntries holds the log against its own bounds and the newest snapshot.

@@ -1,0 +1,182 @@
+package raftfsm
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgquorum/cluster"
+)
+
+func recovery(edit func(*cluster.Recover)) cluster.Recover {
+	c := cluster.Recover{Node: "n3", Member: life("n3"), ClusterID: "c-new", Time: "t"}
+	if edit != nil {
+		edit(&c)
+	}
+	return c
+}
+
+// B5: what an operator's word changes in the state, and when it is refused.
+func TestB5Recover(t *testing.T) {
+	t.Parallel()
+	m := healthyMachine(t)
+	old := m.View()
+	for _, c := range []struct {
+		name string
+		edit func(*cluster.Recover)
+		want string
+	}{
+		{"data of another life", func(c *cluster.Recover) { c.Member.Incarnation = "z" }, "registered incarnation"},
+		{"data of another node", func(c *cluster.Recover) { c.Member = life("n2") }, "registered incarnation"},
+		{"a node that nobody knows", func(c *cluster.Recover) { c.Node, c.Member = "n9", life("n9") }, "registered incarnation"},
+		{"no new cluster id", func(c *cluster.Recover) { c.ClusterID = old.ClusterID }, "want another"},
+	} {
+		next := *old
+		if out := apply(&next, recovery(c.edit)); out.refused == nil || !strings.Contains(out.refused.Reason, c.want) {
+			t.Errorf("%s: %+v", c.name, out.refused)
+		}
+	}
+	empty := *emptyView("main")
+	if out := apply(&empty, recovery(nil)); out.refused == nil {
+		t.Error("a cluster that never was is recovered")
+	}
+	next := *old
+	if out := apply(&next, recovery(nil)); out.refused != nil {
+		t.Fatal(out.refused)
+	}
+	if next.ClusterID != "c-new" || next.Key.Term != old.Key.Term+recoverTerms || !next.Key.Released || !slices.Equal(next.Committed, []cluster.NodeID{"n3"}) {
+		t.Errorf("key %+v, cluster %s, voters %v", next.Key, next.ClusterID, next.Committed)
+	}
+	want := cluster.SyncRule{ID: old.Rules[len(old.Rules)-1].ID + 1, Term: next.Key.Term, Primary: life("n3"), Timeline: old.Key.Timeline,
+		Standbys: []cluster.Member{}, Mode: old.Config.SynchronousMode}
+	if !reflect.DeepEqual(next.Rules, []cluster.SyncRule{want}) || next.RulesVersion != old.RulesVersion+1 {
+		t.Errorf("rules %+v", next.Rules)
+	}
+	for name, n := range next.Nodes {
+		if (n.Incarnation != "") != (name == "n3") || n.UID != old.Nodes[name].UID {
+			t.Errorf("node %+v", n)
+		}
+	}
+	last := next.Events[len(next.Events)-1]
+	if last.Type != "recovered" || !strings.Contains(last.Detail, "gave up n1, n2") || !strings.Contains(last.Detail, "rule 1 of term 1") {
+		t.Errorf("event %+v", last)
+	}
+	// The lost nodes' timelines are not used again: what they made since nobody here knows.
+	acquire := cluster.AcquireLeader{Node: "n3", ExpectTerm: next.Key.Term, RulesVersion: next.RulesVersion, Member: life("n3"),
+		Parent: old.Key.Timeline, Lease: testLease, Mode: cluster.SyncQuorum}
+	if out := apply(&next, acquire); out.refused != nil || next.Key.Timeline <= old.Key.Timeline+recoverTimelines {
+		t.Errorf("key %+v, %v", next.Key, out.refused)
+	}
+	if _, err := encodeCommand(recovery(nil)); err == nil {
+		t.Error("a recovery can be proposed to a living cluster")
+	}
+}
+
+func TestLosses(t *testing.T) {
+	t.Parallel()
+	rule := func(id uint64, term cluster.Term, primary cluster.NodeID, k int, standbys ...cluster.NodeID) cluster.SyncRule {
+		r := cluster.SyncRule{ID: id, Term: term, Primary: life(primary), K: k}
+		for _, s := range standbys {
+			r.Standbys = append(r.Standbys, life(s))
+		}
+		return r
+	}
+	for _, c := range []struct {
+		name  string
+		rules []cluster.SyncRule
+		want  []string // a part of each
+	}{
+		{"one of two confirmed", []cluster.SyncRule{rule(1, 1, "n1", 1, "n2", "n3")}, []string{"may be on n1, n2 only"}},
+		{"all confirmed", []cluster.SyncRule{rule(1, 1, "n1", 2, "n2", "n3")}, nil},
+		{"its own primary", []cluster.SyncRule{rule(1, 1, "n3", 1, "n1", "n2")}, nil},
+		{"not in the rule", []cluster.SyncRule{rule(1, 1, "n1", 1, "n2")}, []string{"may be on n1, n2 only"}},
+		{"it acquired later", []cluster.SyncRule{rule(1, 1, "n1", 1, "n2"), rule(2, 2, "n3", 1, "n1", "n2")}, nil},
+		{"two rules", []cluster.SyncRule{rule(1, 1, "n1", 0), rule(2, 2, "n2", 1, "n1", "n3")}, []string{"may be on n1 only", "may be on n2, n1 only"}},
+	} {
+		got := Losses(&cluster.View{Rules: c.rules}, life("n3"))
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %q", c.name, got)
+			continue
+		}
+		for i := range got {
+			if !strings.Contains(got[i], c.want[i]) {
+				t.Errorf("%s: %q, want %q", c.name, got[i], c.want[i])
+			}
+		}
+	}
+}
+
+// A cluster of three loses two for good. The third goes on alone, with all of its state; those that come back as they were are
+// refused, and one that comes back empty is taken in.
+func TestRecoverAlone(t *testing.T) {
+	t.Parallel()
+	p := newPrepared(t, "n1", "n2", "n3")
+	p.start("n1", "n2", "n3")
+	p.leader()
+	p.register()
+	for _, cmd := range []cluster.Command{
+		cluster.Claim{Node: "n1", ClusterID: "c-old", Config: testConfig()}, cluster.SetSystemID{Node: "n1", SystemID: "77"},
+		cluster.AcquireLeader{Node: "n1", Member: life("n1"), Lease: testLease, Mode: cluster.SyncQuorum, Standbys: []cluster.Member{life("n2"), life("n3")}, K: 1, RulesVersion: 0},
+	} {
+		p.onLeader("the state of a cluster that runs", func(ctx context.Context, leader *Node) error {
+			_, err := leader.Apply(ctx, cmd)
+			return err
+		})
+	}
+	eventually(t, "n3 has it all", func() bool { return p.nodes["n3"].View().Key.Term == 1 })
+	dir, addr := p.dirs["n3"], p.members["n3"]
+	if _, err := ReadRemains(dir, "test"); err == nil || !strings.Contains(err.Error(), "another agent") {
+		t.Errorf("a store in use was read: %v", err)
+	}
+	p.stop("n1", "n2", "n3")
+	remains, err := ReadRemains(dir, "test")
+	if err != nil || !slices.Equal(remains.Voters, []cluster.NodeID{"n1", "n2", "n3"}) || remains.View.Key.Holder != "n1" || remains.View.ClusterID != "c-old" {
+		t.Fatalf("remains %+v, %v", remains, err)
+	}
+	if _, err := RecoverAlone(dir, "test", addr, recovery(func(c *cluster.Recover) { c.Member.Incarnation = "z" })); err == nil {
+		t.Error("recovered with data that the cluster does not know")
+	}
+	kept, err := RecoverAlone(dir, "test", addr, recovery(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used, err := inspect(kept); err != nil || !used {
+		t.Errorf("the store as it was: used %t, %v", used, err)
+	}
+	p.start("n3")
+	n3 := p.leader()
+	if v := n3.View(); v.ClusterID != "c-new" || v.SystemID != "77" || v.Key.Term != 1+recoverTerms || len(v.Events) < 4 || n3.Status().Term <= remains.Term {
+		t.Errorf("view %+v, raft term %d, was %d", v, n3.Status().Term, remains.Term)
+	}
+	p.start("n1", "n2") // as they were: they have a quorum of the old cluster, and nothing to do with the new one
+	var refused *HelloError
+	eventually(t, "the old cluster's nodes are refused", func() bool {
+		_, there := n3.DialPeer(t.Context(), "n1")
+		_, back := p.nodes["n1"].DialPeer(t.Context(), "n3")
+		return there != nil && errors.As(back, &refused) && strings.Contains(refused.Reason, "cluster id")
+	})
+	never(t, "n3 takes part in the old cluster", func() bool { return !slices.Equal(n3.Status().Voters, []cluster.NodeID{"n3"}) })
+	p.stop("n1", "n2")
+	p.wipe("n2", false)
+	p.start("n2")
+	p.onLeader("n2 is taken in", func(ctx context.Context, leader *Node) error {
+		all := leader.Applicants()
+		if len(all) != 1 {
+			return ErrNotLeader
+		}
+		return takeIn(ctx, leader, all[0])
+	})
+	eventually(t, "a cluster of two", func() bool {
+		return p.nodes["n2"].View().ClusterID == "c-new" && len(p.nodes["n2"].Status().Voters) == 2
+	})
+	if _, err := ReadRemains(t.TempDir(), "test"); !errors.Is(err, ErrNoState) {
+		t.Errorf("an empty store: %v", err)
+	}
+	if kept, err := filepath.Glob(filepath.Join(dir, "raft.before-recover-*")); err != nil || len(kept) != 2 {
+		t.Errorf("kept %v, %v", kept, err)
+	}
+}
