@@ -126,6 +126,7 @@ func (a *Agent) askPromises(ctx context.Context, o *decide.Observation, d decide
 	case <-own:
 	case <-ctx.Done():
 	}
+	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.RoundAt = a.opt.Clock() })
 	return ctx.Err()
 }
 

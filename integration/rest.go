@@ -23,6 +23,8 @@ type Status struct {
 	Timeline         int    `json:"timeline"`
 	ReplicationState string `json:"replication_state"`
 	Pgquorum         struct {
+		ClusterID string `json:"cluster_id"`
+
 		Term uint64 `json:"term"`
 		Raft struct {
 			State  string `json:"state"`

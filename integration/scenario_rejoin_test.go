@@ -117,3 +117,57 @@ func spoil(path string) error {
 	}
 	return nil
 }
+
+// Two of three hosts are destroyed, one after the other: what is acknowledged in between is on the third alone. An operator
+// lets it go on: nothing acknowledged is lost, and the two come back on empty disks as new members.
+func TestQuorumLostForGood(t *testing.T) {
+	Scenario{Budgets: Budgets{Direct: 2 * time.Minute, HAProxy: 2 * time.Minute}}.Run(t, built(t), func(s *Stage) {
+		old := s.MustPrimary()
+		first, last := s.Others(old)[0], s.Others(old)[1]
+		term := s.MustTerm()
+		s.must(first.Crash())
+		s.WaitWrites(s.Load.History.Now())
+		s.Fault(old.Crash)
+		for _, h := range []*Host{first, old} {
+			s.must(os.RemoveAll(h.Raft()))
+			s.must(os.RemoveAll(h.Data()))
+		}
+		lost := first.Name + "," + old.Name
+		if err := last.Run(s.Ctx, s.lab.Bin, "recover", last.File(), "--lost", lost, "--force"); err == nil {
+			s.Fatalf("%s: recovered beside its running agent", last.Name)
+		}
+		before := shownCluster(s, last)
+		stopped(s, last)
+		s.must(last.Run(s.Ctx, s.lab.Bin, "recover", last.File(), "--dry-run"))
+		if err := last.Run(s.Ctx, s.lab.Bin, "recover", last.File(), "--lost", first.Name, "--force"); err == nil {
+			s.Fatalf("%s: recovered although not all that it gives up were named", last.Name)
+		}
+		if kept, err := filepath.Glob(filepath.Join(last.Raft(), "raft.before-recover-*")); err != nil || len(kept) != 0 {
+			s.Fatalf("%s: want nothing done so far, have %v, %v", last.Name, kept, err)
+		}
+		s.must(last.Run(s.Ctx, s.lab.Bin, "recover", last.File(), "--lost", lost, "--force"))
+		s.must(last.Start())
+		if p := s.NewPrimary(old); p != last || s.MustTerm() <= term+1 {
+			s.Fatalf("want %s as primary of a term far above %d, have %s in %d", last.Name, term, p.Name, s.MustTerm())
+		}
+		s.WaitWrites(s.Load.History.Now())
+		if s.CountEvents(0, "recovered") != 1 {
+			s.Errorf("want one event of the recovery")
+		}
+		for _, h := range []*Host{first, old} {
+			s.must(h.Boot())
+		}
+		s.Settled()
+		if after := shownCluster(s, first); after == before || after == "" || after != shownCluster(s, last) {
+			s.Errorf("cluster id %q before, %q and %q after", before, after, shownCluster(s, last))
+		}
+	})
+}
+
+// shownCluster is the cluster id that a node's API shows.
+func shownCluster(s *Stage, h *Host) string {
+	s.Helper()
+	status, err := s.Status(s.Ctx, h)
+	s.must(err)
+	return status.Pgquorum.ClusterID
+}

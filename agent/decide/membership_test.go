@@ -100,3 +100,23 @@ func TestNotMemberWaits(t *testing.T) {
 		t.Errorf("decided %+v", d)
 	}
 }
+
+// A leader that asks for promises in vain, of nodes that do not answer, goes on with its own duties between two rounds: each
+// round lasts as long as the pause between their beginnings.
+func TestOwnDutiesBetweenRounds(t *testing.T) {
+	t.Parallel()
+	o := taking()
+	o.View.Key.Released = true
+	o.TakeOver.Promises = map[cluster.NodeID]cluster.Promise{"n2": promised("n2", 4, pos(2, 1000))}
+	o.Local.Postgres.State, o.Local.CanPromote = cluster.PostgresStopped, "its postgres is stopped"
+	o.StoppedSince = o.Now.Add(-HandOverPatience)
+	o.TakeOver.AskedAt, o.TakeOver.PromisedAt = o.Now.Add(-o.Heartbeat/4), o.Now.Add(-o.Heartbeat/4)
+	o.TakeOver.RoundAt = o.Now
+	if d := Next(o); d.Action != StartStandby {
+		t.Errorf("right after a round: %s (%s)", d.Action, d.Reason)
+	}
+	o.Now = o.Now.Add(o.Heartbeat / 20)
+	if d := Next(o); d.Action != AskPromises {
+		t.Errorf("later: %s (%s)", d.Action, d.Reason)
+	}
+}

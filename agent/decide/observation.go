@@ -101,6 +101,7 @@ type TakeOver struct {
 	Silent     map[cluster.NodeID]string             // asked, no answer: why
 	AskedAt    cluster.Instant                       // status; zero: not yet
 	PromisedAt cluster.Instant                       // promises asked; zero: not yet
+	RoundAt    cluster.Instant                       // the last round of promises ended; zero: none has
 	Promises   map[cluster.NodeID]cluster.Promise
 	NoPromise  map[cluster.NodeID]string
 	Attests    map[cluster.NodeID]cluster.Attest

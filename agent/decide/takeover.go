@@ -231,9 +231,13 @@ func acquire(o *Observation) Decision {
 	}}
 }
 
-// again asks anew for what is missing once a quarter of the heartbeat timeout has passed since the last round.
+// again asks anew for what is missing once a quarter of the heartbeat timeout has passed since the last round began, and a
+// moment since it ended: in between this node's own duties have their turn, such as to start its Postgres.
 func again(o *Observation, wait Decision) Decision {
 	next := max(o.TakeOver.AskedAt, o.TakeOver.PromisedAt).Add(o.Heartbeat / 4)
+	if over := o.TakeOver.RoundAt; !over.IsZero() { // a round that waits for silent nodes lasts as long as that
+		next = max(next, over.Add(o.Heartbeat/20))
+	}
 	if o.Now.Before(next) {
 		wait.Wake = next
 		if left := waitLeft(o); wait.Reason == ReasonLeaseNotOver && left > 0 {
