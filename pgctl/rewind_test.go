@@ -3,6 +3,7 @@ package pgctl
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -255,5 +256,26 @@ func TestRewindSeesNothing(t *testing.T) {
 	}
 	if st := old.look(); st.Data != cluster.DataOurs || st.Incarnation != old.me.Incarnation {
 		t.Errorf("data %+v", st)
+	}
+}
+
+// V5: what is rewound by half is no data, also once raft.data_dir is lost, and is none again when a clone has replaced it.
+func TestRewindMarkBesideData(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := New(Options{Self: "n1", DataDir: filepath.Join(dir, "data"), GuardDir: filepath.Join(dir, "guard"), Log: slog.New(slog.DiscardHandler)}, nil)
+	must(t, os.Mkdir(p.opt.GuardDir, 0o700))
+	must(t, p.writeRewindMark(&rewindMark{Source: "n2", Rewound: true}))
+	must(t, os.RemoveAll(p.opt.GuardDir))
+	if state, why := p.DataState(t.Context()); state != cluster.DataRewinding {
+		t.Errorf("data is %s: %s", state, why)
+	}
+	mark, err := p.readRewindMark()
+	if err != nil || mark == nil || mark.Source != "n2" || !mark.Rewound {
+		t.Errorf("mark %+v, %v", mark, err)
+	}
+	must(t, p.clearRewindMark())
+	if state, why := p.DataState(t.Context()); state != cluster.DataAbsent {
+		t.Errorf("data is %s: %s", state, why)
 	}
 }

@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"strings"
 	"testing"
 
 	"pgquorum/cluster"
@@ -55,4 +56,35 @@ func TestV5NewIncarnation(t *testing.T) {
 			cmd: register("n1", reborn), refused: "recorded rule 2 of term 2"},
 		{name: "two rules of one term", prepare: []cluster.Command{alone}, cmd: register("n1", reborn), refused: "n1_a is the primary of recorded rule 1 of term 1"},
 	})
+}
+
+// A lost node's name goes to another uid once its former server has no vote, and not while it holds the key (L6).
+func TestReadmit(t *testing.T) {
+	t.Parallel()
+	readmit := func(edit func(*cluster.Readmit)) cluster.Readmit {
+		c := cluster.Readmit{Node: "n2", From: "uid-n2", UID: "new", RaftAddr: "n2:1"}
+		edit(&c)
+		return c
+	}
+	as := func(*cluster.Readmit) {}
+	runCases(t, healthyMachine, []applyCase{
+		{name: "another uid", cmd: readmit(as), check: func(v *cluster.View) bool {
+			n := v.Nodes["n2"]
+			return n.UID == "new" && n.RaftAddr == "n2:1" && n.Incarnation == "a" && len(v.Nodes) == 3
+		}},
+		{name: "again", prepare: []cluster.Command{readmit(as)}, cmd: readmit(as), same: true},
+		{name: "somebody else was sooner", prepare: []cluster.Command{readmit(as)}, cmd: readmit(func(c *cluster.Readmit) { c.UID = "newer" }), refused: `in place of "uid-n2": the name is that of uid "new"`},
+		{name: "no uid", cmd: readmit(func(c *cluster.Readmit) { c.UID = "" }), refused: "want both"},
+		{name: "no name", cmd: readmit(func(c *cluster.Readmit) { c.Node, c.From = "", "" }), refused: "want both"},
+		{name: "a first member that never registered", cmd: readmit(func(c *cluster.Readmit) { c.Node, c.From = "n4", "" }), check: func(v *cluster.View) bool { return v.Nodes["n4"].UID == "new" }},
+		{name: "L6 the holder", cmd: readmit(func(c *cluster.Readmit) { c.Node, c.From = "n1", "uid-n1" }), refused: "holds the leader key of term 1"},
+		{name: "the holder gave the key back", prepare: []cluster.Command{cluster.ReleaseLeader{Node: "n1", Term: 1}},
+			cmd: readmit(func(c *cluster.Readmit) { c.Node, c.From = "n1", "uid-n1" }), check: func(v *cluster.View) bool { return v.Nodes["n1"].UID == "new" }},
+	})
+	m := healthyMachine(t)
+	v := *m.View()
+	v.Committed = []cluster.NodeID{"n1", "n2", "n3"}
+	if out := apply(&v, readmit(as)); out.refused == nil || !strings.Contains(out.refused.Reason, "voter still") {
+		t.Errorf("while the former server votes: %+v", out)
+	}
 }

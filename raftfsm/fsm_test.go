@@ -243,7 +243,7 @@ func TestEntryWithoutAWatchdogIsAsBefore(t *testing.T) {
 // Each kind that can be decoded has a rule, and comes back from its entry as it was.
 func TestEveryKindIsDecodedAndApplied(t *testing.T) {
 	t.Parallel()
-	kinds := []cluster.Command{cluster.Claim{Node: testNode1, Config: testConfig()}, cluster.SetSystemID{SystemID: "1"}, registration(testNode1), takeOver(),
+	kinds := []cluster.Command{cluster.Claim{Node: testNode1, Config: testConfig()}, cluster.SetSystemID{SystemID: "1"}, registration(testNode1), cluster.Readmit{Node: testNode1, UID: "u"}, takeOver(),
 		cluster.ReleaseLeader{Term: 3}, cluster.AddRule{K: 1}, cluster.DropRules{Term: 3}, cluster.RecordFork{LSN: 9}, cluster.RecordLSN{Position: cluster.Position{Timeline: 1, LSN: 7}},
 		cluster.CountHandback{Term: 4}, cluster.Refuse{Reason: "disk"}, cluster.SetConfig{Config: testConfig()}, cluster.SetLease{Lease: testLease}, cluster.AddEvent{Event: cluster.Event{Type: "x"}}}
 	if len(kinds) != len(decoders) {

@@ -62,7 +62,9 @@ func anyCommand(t *rapid.T, v *cluster.View, n int) cluster.Command {
 	case 1:
 		return cluster.SetSystemID{Node: often(t, "claimer", v.Claim, names...), SystemID: often(t, "system", "77", "78", "")}
 	case 2, 3:
-		return anyRegistration(t, node)
+		readmit := cluster.Readmit{Node: often(t, "whose name", node, ""), From: often(t, "from uid", v.Nodes[node].UID, "other", ""),
+			UID: rapid.SampledFrom([]cluster.UID{registration(node).Node.UID, "other", ""}).Draw(t, "new uid"), RaftAddr: "new:1"}
+		return often[cluster.Command](t, "registration", anyRegistration(t, node), readmit, readmit)
 	case 4, 5, 6:
 		return anyAcquisition(t, v, node, now)
 	case 7:

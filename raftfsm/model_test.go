@@ -50,6 +50,17 @@ func (m *model) step(cmd cluster.Command) bool {
 		return ok
 	case cluster.Register:
 		return m.stepRegister(c.Node)
+	case cluster.Readmit:
+		old := m.nodes[c.Node]
+		if c.Node != "" && c.UID != "" && old.UID == c.UID {
+			return true
+		}
+		ok := c.Node != "" && c.UID != "" && old.UID == c.From && (len(m.taken) == 0 || m.now().cmd.Node != c.Node || m.released)
+		if ok {
+			old.Name, old.UID, old.RaftAddr = c.Node, c.UID, c.RaftAddr
+			m.nodes[c.Node] = old
+		}
+		return ok
 	case cluster.AcquireLeader:
 		return m.stepAcquire(c)
 	case cluster.ReleaseLeader:

@@ -291,3 +291,22 @@ func TestTwoClustersOfOneName(t *testing.T) {
 		t.Errorf("a node of another cluster asks to be taken in: %+v", all)
 	}
 }
+
+// A node with an empty store speaks Raft with those only who know its uid: who knows another, or none, counts on votes that it
+// has forgotten. Once it has spoken, its uid has been used.
+func TestRaftOnlyWithWhoKnowsTheUID(t *testing.T) {
+	t.Parallel()
+	n := single(t)
+	for _, c := range []struct {
+		to   cluster.UID
+		want string // empty: welcome
+	}{{"", "not a member yet"}, {"uid-old", "not uid-old"}, {"uid-n1", ""}} {
+		_, a := greetWith(t, n, hello{Proto: helloProto, Scope: "test", Node: "n2", UID: "uid-n2", Kind: kindRaft, ToUID: c.to})
+		if a.OK != (c.want == "") || !strings.Contains(a.Error, c.want) {
+			t.Errorf("asked for %q: want %q, have %+v", c.to, c.want, a)
+		}
+		if id, _, err := readIdentity(n.opt.DataDir); err != nil || id.Member != a.OK {
+			t.Errorf("asked for %q: identity %+v, %v", c.to, id, err)
+		}
+	}
+}
