@@ -2,6 +2,7 @@ package raftfsm
 
 import (
 	"reflect"
+	"slices"
 	"time"
 
 	"pgquorum/cluster"
@@ -25,6 +26,7 @@ type model struct {
 	handbacks int
 	refusals  map[cluster.NodeID]cluster.Refusal
 	lsn       cluster.LastLSN
+	voters    []cluster.NodeID
 }
 
 type acquisition struct {
@@ -55,7 +57,7 @@ func (m *model) step(cmd cluster.Command) bool {
 		if c.Node != "" && c.UID != "" && old.UID == c.UID {
 			return true
 		}
-		ok := c.Node != "" && c.UID != "" && old.UID == c.From && (len(m.taken) == 0 || m.now().cmd.Node != c.Node || m.released)
+		ok := c.Node != "" && c.UID != "" && old.UID == c.From && !slices.Contains(m.voters, c.Node) && (len(m.taken) == 0 || m.now().cmd.Node != c.Node || m.released)
 		if ok {
 			old.Name, old.UID, old.RaftAddr = c.Node, c.UID, c.RaftAddr
 			m.nodes[c.Node] = old

@@ -19,7 +19,8 @@ func TestPropertyModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := newRun(t)
 		other := newModel()
-		r.check = func(cmd cluster.Command, _, after *cluster.View, value any) {
+		r.check = func(cmd cluster.Command, before, after *cluster.View, value any) {
+			other.voters = before.Committed // of Raft, not of a command
 			_, refused := value.(*cluster.Refused)
 			if accepted := other.step(cmd); accepted == refused {
 				t.Fatalf("%T %+v: machine answers %v, model accepts %t", cmd, cmd, value, accepted)
