@@ -3,6 +3,7 @@ package pgctl
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"pgquorum/cluster"
 )
@@ -11,7 +12,7 @@ import (
 type Left struct {
 	Data     cluster.DataState
 	Detail   string         // why Data is what it is
-	Member   cluster.Member // the life, where Data is ours
+	Member   cluster.Member // the life that the directory bears as this node's, also where its promises are lost (unclaimed)
 	SystemID string
 	Position cluster.Position // end of valid WAL
 }
@@ -27,10 +28,12 @@ func (p *Postgres) ReadLeft(ctx context.Context) (Left, error) {
 	if f.control != nil {
 		l.SystemID = f.control.SystemID
 	}
-	if f.state != cluster.DataOurs {
-		return l, nil
+	var id cluster.Member
+	err := readJSON(filepath.Join(p.opt.DataDir, idFile), &id)
+	if err != nil || id.Node != p.opt.Self || f.state != cluster.DataOurs && f.state != cluster.DataUnclaimed {
+		return l, nil // Detail says what stands there instead
 	}
-	l.Member = cluster.Member{Node: p.opt.Self, Incarnation: f.incarnation}
+	l.Member = id
 	pos, err := p.scanPosition(ctx)
 	if err != nil {
 		return l, fmt.Errorf("%s: %w: %w", p.opt.DataDir, ErrPositionUnknown, err)
@@ -38,3 +41,6 @@ func (p *Postgres) ReadLeft(ctx context.Context) (Left, error) {
 	l.Position = pos
 	return l, nil
 }
+
+// Adopt lets a life go on whose promises may be lost: for a cluster in which nobody is left to whom they could have been given.
+func (p *Postgres) Adopt(m cluster.Member) error { return p.writeIdentity(p.opt.DataDir, m) }

@@ -141,3 +141,30 @@ func TestDataState(t *testing.T) {
 		t.Errorf("want a first start, have %q", why)
 	}
 }
+
+// What recover reads and adopts, without a guard: the life that the directory bears, whether or not its promises are here.
+func TestReadLeft(t *testing.T) {
+	if !onRealPostgres(t) {
+		return
+	}
+	n, _ := newCluster(t, 0)
+	if _, err := n.ReadLeft(within(t)); err == nil || !strings.Contains(err.Error(), "postmaster") {
+		t.Errorf("beside a running server: %v", err)
+	}
+	must(t, n.Stop(within(t), StopFast, time.Minute))
+	offline := New(n.opt, nil)
+	want := func(state cluster.DataState, m cluster.Member) {
+		t.Helper()
+		l, err := offline.ReadLeft(within(t))
+		if err != nil || l.Data != state || l.Member != m || l.Position.Known() != (m.Node != "") || l.SystemID == "" {
+			t.Errorf("left %+v, %v; want %s of %s", l, err, state, m.AppName())
+		}
+	}
+	want(cluster.DataOurs, n.me)
+	must(t, os.Remove(filepath.Join(n.opt.GuardDir, livesFile)))
+	want(cluster.DataUnclaimed, n.me)
+	must(t, offline.Adopt(n.me))
+	want(cluster.DataOurs, n.me)
+	must(t, writeDurable(filepath.Join(n.opt.DataDir, idFile), cluster.Member{Node: "n7", Incarnation: "a1"}))
+	want(cluster.DataUnclaimed, cluster.Member{})
+}

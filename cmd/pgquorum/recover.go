@@ -64,6 +64,7 @@ type survivor struct {
 	conf    *config.Config
 	remains raftfsm.Remains
 	data    pgctl.Left
+	adopt   func(cluster.Member) error
 	others  []string // every other member
 }
 
@@ -110,6 +111,7 @@ func (o *recoverOptions) look(ctx context.Context) (*survivor, error) {
 	postgres := pgctl.New(pgctl.Options{Self: cluster.NodeID(c.Name), DataDir: c.PostgreSQL.DataDir, BinDir: c.PostgreSQL.BinDir,
 		GuardDir: filepath.Join(c.Raft.DataDir, "guard"), Superuser: credentials(c.PostgreSQL.Authentication.Superuser),
 		Clock: cluster.Boottime, Log: log}, nil)
+	s.adopt = postgres.Adopt
 	postgres.ExpectSystemID(s.remains.View.SystemID)
 	if s.data, err = postgres.ReadLeft(ctx); err != nil {
 		return nil, fmt.Errorf("recover: %w; nothing was changed", err)
@@ -143,11 +145,11 @@ func (o *recoverOptions) obstacle(ctx context.Context, s *survivor) error {
 	switch {
 	case v.SystemID == "" || v.Key.Term == 0:
 		return errors.New("recover: the cluster never had a primary; nothing was changed")
-	case s.data.Data != cluster.DataOurs:
+	case s.data.Member.Node != self:
 		return fmt.Errorf("recover: want this node's own data, it is %s (%s): choose another node; nothing was changed", s.data.Data, s.data.Detail)
 	case v.Nodes[self].Incarnation != s.data.Member.Incarnation:
 		return fmt.Errorf("recover: the data here is incarnation %q, the cluster knew %q: choose another node; nothing was changed", s.data.Member.Incarnation, v.Nodes[self].Incarnation)
-	case len(s.remains.Voters) == 1 && s.remains.Voters[0] == self:
+	case len(s.remains.Voters) == 1 && s.remains.Voters[0] == self && s.data.Data == cluster.DataOurs:
 		return errors.New("recover: this node is the only voter already: start its agent; nothing was changed")
 	}
 	opt := raftfsm.Options{Self: self, UID: v.Nodes[self].UID, Scope: s.conf.Scope, Members: map[cluster.NodeID]string{}}
@@ -207,6 +209,11 @@ func (o *recoverOptions) recover(s *survivor) error {
 	})
 	if err != nil {
 		return &exitError{code: exitUnknown, err: fmt.Errorf("recover: %w; the store as it was is %s", err, kept)}
+	}
+	if s.data.Data != cluster.DataOurs { // its promises are lost, and so are all to whom they were given
+		if err := s.adopt(s.data.Member); err != nil {
+			return fmt.Errorf("recover: the store is done, the data is not: %w: run it again", err)
+		}
 	}
 	fmt.Fprintf(o.env.Out, "Done: %s is a cluster of one, id %s. The store as it was is kept as %s.\n"+
 		"Start the agent here. On each other node move raft.data_dir/raft away, then start its agent: it joins as a new member.\n",

@@ -66,8 +66,14 @@ func TestRecoverObstacles(t *testing.T) {
 	}{
 		{"all is lost but this", func(*survivor) {}, ""},
 		{"no primary ever", func(s *survivor) { s.remains.View.SystemID = "" }, "never had a primary"},
-		{"no data", func(s *survivor) { s.data.Data = cluster.DataAbsent }, "choose another node"},
-		{"data whose promises may be lost", func(s *survivor) { s.data.Data, s.data.Detail = cluster.DataUnclaimed, "promises" }, "unclaimed (promises)"},
+		{"no data", func(s *survivor) { s.data.Data, s.data.Member = cluster.DataAbsent, cluster.Member{} }, "choose another node"},
+		{"data of nobody", func(s *survivor) {
+			s.data.Data, s.data.Detail, s.data.Member = cluster.DataUnclaimed, "no id", cluster.Member{}
+		}, "unclaimed (no id)"},
+		{"data whose promises are lost", func(s *survivor) { s.data.Data = cluster.DataUnclaimed }, ""},
+		{"alone already, its promises are lost", func(s *survivor) {
+			s.remains.Voters, s.data.Data = s.remains.Voters[2:], cluster.DataUnclaimed
+		}, ""},
 		{"another life", func(s *survivor) { s.data.Member.Incarnation = "b" }, `"b"`},
 		{"alone already", func(s *survivor) { s.remains.Voters = s.remains.Voters[2:] }, "start its agent"},
 	} {
