@@ -127,15 +127,35 @@ func inspectLog(path string, snaps []*raft.SnapshotMeta) (used bool, err error) 
 		file, err = os.OpenFile(name, flag, mode)
 		return file, err
 	}
-	store, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: boltLockTimeout, OpenFile: open}})
+	err = notCutOff(path, info.Size(), open)
 	if errors.Is(err, bbolt.ErrTimeout) {
 		return false, fmt.Errorf("raft store %s: want it free, another agent has it open: %w", path, err)
 	}
 	if err != nil {
 		return false, err
 	}
+	store, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: boltLockTimeout, OpenFile: open}})
+	if err != nil {
+		return false, err
+	}
 	used, err = inspectEntries(store, snaps)
 	return used, errors.Join(err, store.Close())
+}
+
+// notCutOff holds the file's size, in bytes, against the one that bbolt last gave it: what is missing may be free pages, which
+// nothing would read today.
+func notCutOff(path string, size int64, open func(string, int, os.FileMode) (*os.File, error)) error {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: boltLockTimeout, OpenFile: open, ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		if size < tx.Size() {
+			return fmt.Errorf("it is cut off: want %d bytes, have %d", tx.Size(), size)
+		}
+		return nil
+	})
+	return errors.Join(err, db.Close())
 }
 
 // inspectEntries holds the log against its own bounds and the newest snapshot.
