@@ -1,3 +1,5 @@
+//go:build !wasip1
+
 package raftfsm
 
 import (
@@ -31,8 +33,6 @@ func (e *DamageError) Error() string {
 // Unwrap gives the cause.
 func (e *DamageError) Unwrap() error { return e.Cause }
 
-// logFile is Raft's log and its votes, under storeDir.
-const logFile = "raft.db"
 
 // inspect reads the whole store before Raft does, and says whether it holds anything. Raft and bbolt end the process on
 // much of what they do not expect, at any later time. Not seen: free pages that bbolt's own list misses, and an end of the
