@@ -169,8 +169,8 @@ func keepCopy(store string) (kept string, err error) {
 	return kept, syncDir(filepath.Dir(store))
 }
 
-// Answering asks every member but this node, without a store or a listener, and says how each that answers stands to the
-// cluster. Only options of the channel are needed: Self, UID, Scope, Members and TLS.
+// Answering asks every member but this node, without a store or a listener, and says of each that answers and has a store how
+// it stands to the cluster; one with an empty store only waits for whoever goes on. Only options of the channel are needed: Self, UID, Scope, Members and TLS.
 func Answering(ctx context.Context, opt Options, view *cluster.View) map[cluster.NodeID]string {
 	m := &mux{
 		self: opt.Self, uid: opt.UID, scope: opt.Scope, clientTLS: opt.ClientTLS, dialTCP: dialer(opt), view: func() *cluster.View { return view },
@@ -191,7 +191,7 @@ func Answering(ctx context.Context, opt Options, view *cluster.View) map[cluster
 			switch {
 			case errors.As(err, &refused):
 				answers[name] = refused.Reason
-			case err == nil:
+			case err == nil && a.Standing == isMember:
 				answers[name] = string(a.Standing)
 			}
 		})

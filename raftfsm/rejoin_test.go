@@ -111,9 +111,14 @@ func TestFirstStart(t *testing.T) {
 	if why := p.nodes["n1"].Status().Waiting; !strings.Contains(why, "n3") {
 		t.Errorf("n1 waits for %q", why)
 	}
+	asker := Options{Self: "n9", UID: "u", Scope: "test", Members: p.members, Log: discard}
+	if says := Answering(t.Context(), asker, emptyView("test")); len(says) != 0 {
+		t.Errorf("nodes with empty stores answer as %v", says)
+	}
 	p.start("n3")
 	began := time.Now()
 	p.leader()
+	eventually(t, "three that have a store", func() bool { return len(Answering(t.Context(), asker, emptyView("test"))) == 3 })
 	if took := time.Since(began); took > patience/2 {
 		t.Errorf("a leader after %v", took)
 	}
