@@ -33,7 +33,6 @@ func (e *DamageError) Error() string {
 // Unwrap gives the cause.
 func (e *DamageError) Unwrap() error { return e.Cause }
 
-
 // inspect reads the whole store before Raft does, and says whether it holds anything. Raft and bbolt end the process on
 // much of what they do not expect, at any later time. Not seen: free pages that bbolt's own list misses, and an end of the
 // log that the disk has lost (it is then behind, and a vote may be forgotten, against which no store has a means).
