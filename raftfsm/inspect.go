@@ -113,8 +113,8 @@ func inspectLog(path string, snaps []*raft.SnapshotMeta) (used bool, err error) 
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("it cannot be read through: %v", p)
-			if file != nil { // bbolt's lock on it goes with it
-				err = errors.Join(err, file.Close())
+			if file != nil { // its mapping stays, and would keep bbolt's lock
+				err = errors.Join(err, syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
 			}
 		}
 	}()
