@@ -27,9 +27,16 @@ type Network struct {
 	name string // prefix of the namespaces
 	sw   string // the bridge's namespace
 
-	mu    sync.Mutex
-	ports []string
-	cut   map[wire]bool
+	mu     sync.Mutex
+	ports  []string
+	cut    map[wire]bool
+	layers map[string][]Drop
+}
+
+// Drop is a wire that drops packets: some of a hundred, or all.
+type Drop struct {
+	From, To string
+	Percent  int
 }
 
 // wire is one direction between two ports.
@@ -37,7 +44,7 @@ type wire struct{ from, to string }
 
 // NewNetwork makes a bridge under the name.
 func NewNetwork(name string) (*Network, error) {
-	n := &Network{name: name, sw: name + "-sw", cut: map[wire]bool{}}
+	n := &Network{name: name, sw: name + "-sw", cut: map[wire]bool{}, layers: map[string][]Drop{}}
 	err := steps(
 		[]string{"ip", "netns", "add", n.sw},
 		[]string{"ip", "-n", n.sw, "link", "add", "br0", "type", "bridge"},
@@ -103,6 +110,17 @@ func (n *Network) Heal(port string) error {
 	return n.change(func() { n.each(port, func(in, out wire) { delete(n.cut, in); delete(n.cut, out) }) })
 }
 
+// Lay puts drops in force under a name of their own, beside the cuts and whatever other layers there are: faults that
+// overlap end each by itself. Lift ends them; no drops is as good.
+func (n *Network) Lay(layer string, drops ...Drop) error {
+	return n.change(func() { n.layers[layer] = drops })
+}
+
+// Lift removes a layer.
+func (n *Network) Lift(layer string) error {
+	return n.change(func() { delete(n.layers, layer) })
+}
+
 func (n *Network) each(port string, f func(in, out wire)) {
 	for _, other := range n.ports {
 		if other != port {
@@ -119,11 +137,24 @@ func (n *Network) change(f func()) error {
 	return commandInput(n.ruleset(), "ip", "netns", "exec", n.sw, "nft", "-f", "-")
 }
 
-// ruleset is the whole table: nft replaces the old one with it atomically.
+// ruleset is the whole table: nft replaces the old one with it atomically. A port that is slowed down hangs on the bridge
+// by another interface.
 func (n *Network) ruleset() string {
 	var rules []string
+	drop := func(from, to, condition string) {
+		rules = append(rules, fmt.Sprintf("    iifname { %q, %q } oifname { %q, %q } %sdrop", from, slowed(from), to, slowed(to), condition))
+	}
 	for w := range n.cut {
-		rules = append(rules, fmt.Sprintf("    iifname %q oifname %q drop", w.from, w.to))
+		drop(w.from, w.to, "")
+	}
+	for _, layer := range n.layers {
+		for _, d := range layer {
+			condition := ""
+			if d.Percent < 100 {
+				condition = fmt.Sprintf("numgen random mod 100 < %d ", d.Percent)
+			}
+			drop(d.From, d.To, condition)
+		}
 	}
 	slices.Sort(rules)
 	return "table bridge cuts\ndelete table bridge cuts\ntable bridge cuts {\n  chain forward {\n" +
