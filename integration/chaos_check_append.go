@@ -43,7 +43,7 @@ func (t Txn) String() string {
 // acknowledged and are not there later, and cycles (G0, G1c, G-single, G2), also those that need the order of time.
 // Source: Kingsbury, Alvaro, Elle: Inferring Isolation Anomalies from Experimental Observations, VLDB 2020.
 func CheckAppend(txns []Txn) []Violation {
-	c := appendCheck{txns: txns, writers: map[element]int{}, longest: map[int][]int64{}}
+	c := appendCheck{txns: txns, writers: map[element]int{}, longest: map[int][]int64{}, told: map[string]bool{}}
 	c.index()
 	for i := range txns {
 		if txns[i].Outcome == OK {
@@ -68,11 +68,22 @@ type appendCheck struct {
 	txns    []Txn
 	writers map[element]int // the transaction that appended it
 	longest map[int][]int64 // of the lists that were read, by key
+	told    map[string]bool // what is seen again in every later read is told once
 	found   []Violation
 }
 
 func (c *appendCheck) complain(check string, at time.Duration, format string, args ...any) {
 	c.found = append(c.found, Violation{Check: check, At: at, Text: fmt.Sprintf(format, args...)})
+}
+
+// complainOf is complain for one element of a list.
+func (c *appendCheck) complainOf(e element, check string, at time.Duration, format string, args ...any) {
+	id := fmt.Sprint(check, e)
+	if c.told[id] {
+		return
+	}
+	c.told[id] = true
+	c.complain(check, at, format, args...)
 }
 
 func (c *appendCheck) index() {
@@ -127,15 +138,15 @@ func (c *appendCheck) elements(t *Txn, s ListStep) {
 		writer, known := c.writers[element{s.Key, v}]
 		switch {
 		case seen[v]:
-			c.complain("append: duplicate", t.Start, "%d stands twice in list %d: %s", v, s.Key, t)
+			c.complainOf(element{s.Key, v}, "append: duplicate", t.Start, "%d stands twice in list %d: %s", v, s.Key, t)
 		case !known:
-			c.complain("append: phantom", t.Start, "%d in list %d was appended by nobody: %s", v, s.Key, t)
+			c.complainOf(element{s.Key, v}, "append: phantom", t.Start, "%d in list %d was appended by nobody: %s", v, s.Key, t)
 		case c.txns[writer].Outcome == Failed:
-			c.complain("append: G1a", t.Start, "aborted read of %d in list %d: %s; written by %s", v, s.Key, t, c.txns[writer])
+			c.complainOf(element{s.Key, v}, "append: G1a", t.Start, "aborted read of %d in list %d: %s; written by %s", v, s.Key, t, c.txns[writer])
 		case c.txns[writer].ID != t.ID:
 			next, more := nextOwn(c.txns[writer], s.Key, v)
 			if more && (i+1 == len(s.List) || s.List[i+1] != next) {
-				c.complain("append: G1b", t.Start, "intermediate read of %d in list %d, without %d of the same transaction: %s; written by %s",
+				c.complainOf(element{s.Key, v}, "append: G1b", t.Start, "intermediate read of %d in list %d, without %d of the same transaction: %s; written by %s",
 					v, s.Key, next, t, c.txns[writer])
 			}
 		}

@@ -26,6 +26,7 @@ func TestOutcomeOf(t *testing.T) {
 		{"an answer", nil, true, OK},
 		{"lost before the commit was sent", lost, false, Failed},
 		{"lost in the commit", lost, true, Unknown},
+		{"closed while the answer to the commit was read", pgconn.ErrConnClosed, true, Unknown},
 		{"refused by the server", &pgconn.PgError{Severity: "ERROR", Code: "40001"}, true, Failed},
 		{"ended while it waited for a standby", &pgconn.PgError{Severity: "FATAL", Code: "57P01"}, true, Unknown},
 	}

@@ -38,14 +38,15 @@ func (c Call) String() string {
 // have been committed, whatever the error.
 //
 // An error at level ERROR is sent by a backend that has rolled back and lives on: nothing after the commit record is an
-// ERROR. FATAL, a lost connection and a client's own deadline say nothing: the commit record may be on disk.
+// ERROR. FATAL, a lost connection and a client's own deadline say nothing: the commit record may be on disk. Neither does
+// pgconn.SafeToRetry: pgx 5.12 says so of a connection that it lost while it read the answer to a COMMIT ("conn closed").
 // Source: RecordTransactionCommit, src/backend/access/transam/xact.c: a critical section makes any error a PANIC.
 func outcomeOf(err error, committing bool) Outcome {
 	var server *pgconn.PgError
 	switch {
 	case err == nil:
 		return OK
-	case !committing, pgconn.SafeToRetry(err):
+	case !committing:
 		return Failed
 	case errors.As(err, &server) && server.Severity == "ERROR":
 		return Failed

@@ -25,8 +25,9 @@ type Status struct {
 	Pgquorum         struct {
 		ClusterID string `json:"cluster_id"`
 
-		Term uint64 `json:"term"`
-		Raft struct {
+		Term    uint64 `json:"term"`
+		LeaseMS int64  `json:"lease_ms"` // until the fence point
+		Raft    struct {
 			State  string `json:"state"`
 			Leader string `json:"leader"`
 		} `json:"raft"`

@@ -1,0 +1,154 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Usage is what a node takes at a moment. 0: not known then.
+type Usage struct {
+	Node       string        `json:"node"`
+	At         time.Duration `json:"at"`
+	AgentRSS   int64         `json:"agent_rss"` // bytes
+	GuardRSS   int64         `json:"guard_rss"`
+	AgentFDs   int           `json:"agent_fds"`
+	GuardFDs   int           `json:"guard_fds"`
+	Goroutines int           `json:"goroutines"`
+	Slots      int           `json:"slots"`
+	WAL        int64         `json:"wal"`  // bytes in pg_wal
+	Raft       int64         `json:"raft"` // bytes of Raft's log and snapshots
+	Index      uint64        `json:"index"`
+	Snapshots  int           `json:"snapshots"`
+}
+
+const usageEvery = 10 * time.Second
+
+// watchUsage measures each node now and then.
+func (r *chaosRun) watchUsage(ctx context.Context) {
+	ticker := time.NewTicker(usageEvery)
+	defer ticker.Stop()
+	for {
+		for _, h := range r.hosts {
+			u := r.usage(ctx, h)
+			r.mu.Lock()
+			r.log.Leaks = append(r.log.Leaks, u)
+			r.mu.Unlock()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (r *chaosRun) usage(ctx context.Context, h *chaosHost) Usage {
+	u := Usage{Node: h.Name, At: r.now()}
+	h.mu.Lock()
+	agent, _ := h.Agent() // what does not run takes nothing
+	guard, _ := h.Guard()
+	h.mu.Unlock()
+	u.AgentRSS, u.AgentFDs = taken(agent)
+	u.GuardRSS, u.GuardFDs = taken(guard)
+	u.WAL = bytesUnder(filepath.Join(h.Data(), "pg_wal"))
+	u.Raft = bytesUnder(filepath.Join(h.Raft(), "raft"))
+	found, _ := filepath.Glob(filepath.Join(h.Raft(), "raft", "snapshots", "*-*")) // the pattern is well formed
+	u.Snapshots = len(found)
+	asked, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if code, body, err := get(asked, h.http, h.Addr, "/metrics"); err == nil && code == http.StatusOK {
+		u.Goroutines = int(metricOf(body, "go_goroutines"))
+		u.Index = uint64(metricOf(body, "raft_commit_index"))
+	}
+	return u
+}
+
+// taken gives a process's resident bytes and open files; none when it is gone.
+func taken(pid int) (rss int64, files int) {
+	if pid == 0 {
+		return 0, 0
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, 0
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	kilobytes, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	n, _ := strconv.ParseInt(kilobytes, 10, 64)            // a process that ends has none
+	open, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)) // nor files
+	return n << 10, len(open)
+}
+
+func bytesUnder(dir string) (sum int64) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error { // what goes away meanwhile takes nothing
+		if err != nil {
+			return nil //nolint:nilerr // the same
+		}
+		if info, err := d.Info(); err == nil && !d.IsDir() {
+			sum += info.Size()
+		}
+		return nil
+	})
+	return sum
+}
+
+func metricOf(text []byte, name string) float64 {
+	m := regexp.MustCompile(`(?m)^` + name + `(?:\{[^}]*\})? (\S+)$`).FindSubmatch(text)
+	if m == nil {
+		return 0
+	}
+	value, _ := strconv.ParseFloat(string(m[1]), 64) // Prometheus writes numbers
+	return value
+}
+
+// The bounds are on what a node takes at the end, a whole cluster, when the faults are over.
+const (
+	mostAgentRSS   = 192 << 20
+	mostGuardRSS   = 64 << 20
+	mostAgentFDs   = 100
+	mostGuardFDs   = 40
+	mostGoroutines = 250
+	mostWAL        = 512 << 20
+	mostRaft       = 128 << 20
+)
+
+const usageBounds = "agent 192 MB, 100 files, 250 goroutines; guard 64 MB, 40 files; one slot for each other node; pg_wal 512 MB; Raft 128 MB"
+
+// checkUsage holds what each node takes at the end against the bounds.
+func (r *chaosRun) checkUsage() (found []Violation, result string) {
+	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+	defer cancel()
+	for _, h := range r.hosts {
+		u := r.usage(ctx, h)
+		slots, err := r.scan(ctx, h.Host, "SELECT count(*)::text FROM pg_replication_slots")
+		if err != nil {
+			found = append(found, Violation{"leak", u.At, err.Error()})
+		}
+		u.Slots, _ = strconv.Atoi(slots) // the error is the one above
+		r.log.Leaks = append(r.log.Leaks, u)
+		for _, b := range []struct {
+			name       string
+			have, most int64
+		}{
+			{"bytes of the agent", u.AgentRSS, mostAgentRSS}, {"bytes of the guard", u.GuardRSS, mostGuardRSS},
+			{"open files of the agent", int64(u.AgentFDs), mostAgentFDs}, {"open files of the guard", int64(u.GuardFDs), mostGuardFDs},
+			{"goroutines", int64(u.Goroutines), mostGoroutines}, {"slots", int64(u.Slots), int64(len(r.hosts) - 1)},
+			{"bytes of pg_wal", u.WAL, mostWAL}, {"bytes of Raft", u.Raft, mostRaft},
+		} {
+			if b.have > b.most {
+				found = append(found, Violation{"leak", u.At, fmt.Sprintf("%s: %d %s, want at most %d", u.Node, b.have, b.name, b.most)})
+			}
+		}
+		result += fmt.Sprintf("%s: agent %d MB, %d files, %d goroutines; guard %d MB, %d files; %d slots; pg_wal %d MB; Raft %d MB, index %d, %d snapshots. ",
+			u.Node, u.AgentRSS>>20, u.AgentFDs, u.Goroutines, u.GuardRSS>>20, u.GuardFDs, u.Slots, u.WAL>>20, u.Raft>>20, u.Index, u.Snapshots)
+	}
+	return found, result
+}
