@@ -9,13 +9,14 @@ N        ?= 1
 SCENARIO ?= .
 BENCH    ?= all
 ARGS     ?=
-SEED     ?= 1
 SEEDS    ?= 1000
 PG       ?=
 VERSIONS ?= 13 14 15 16 17 18
 
 # PG=17 takes PostgreSQL 17, fetched if it is not installed; without it, the machine's newest.
 WITH_PG = $(if $(PG),pg="$$(scripts/pg.sh $(PG))" && export PGQUORUM_PG="$$pg" &&)
+MINUTES  ?= 3
+NODES    ?= 3
 
 INTEGRATION := PGQUORUM_BIN=$(CURDIR)/$(BIN) go test -tags integration -count=1 ./integration
 
@@ -39,7 +40,7 @@ demo: ## a three-node cluster on this machine and a failover under load, narrate
 	$(BIN) demo $(ARGS)
 
 .PHONY: test
-test: deps needs lint unit ## lint, all tests, and each integration scenario once (root; under 25 minutes on 2 cores)
+test: deps needs lint unit ## lint, all tests, each integration scenario once, 3 minutes of chaos (root; under 25 minutes on 2 cores)
 	@$(MAKE) --no-print-directory powercut integration
 
 .PHONY: check
@@ -54,12 +55,14 @@ race: ## the same under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -timeout 30m ./...
 
 .PHONY: sim
+sim: SEED = 1
 sim: ## SEEDS=1000 simulated clusters under faults, from SEED=1 on; ARGS='-logs DIR' keeps the logs of those that fail
 	go test -count=1 -timeout 10h ./agent/sim -run '^TestSchedules$$' -args -seed $(SEED) -seeds $(SEEDS) $(ARGS)
 
 # The same machine code for all: the first run after a change of the code compiles for some seconds.
 .PHONY: replay
 replay: SEEDS = 1
+replay: SEED = 1
 replay: ## one simulated schedule exactly, SEED=17: each run of it is the same; ARGS='-logs DIR -order 3', SEEDS=200 plays more
 	go run ./agent/sim/replay -seed $(SEED) -seeds $(SEEDS) $(ARGS)
 
@@ -90,6 +93,12 @@ versions: ## pgctl's tests and chosen scenarios on each major version in turn (r
 version:
 	$(WITH_PG) go test -count=1 -timeout 15m ./pgctl
 	@$(MAKE) --no-print-directory integration PG=$(PG) SCENARIO='$(SCENARIO)'
+
+# Without SEED one is drawn and printed. The report: integration/out/chaos/report.html.
+.PHONY: chaos
+chaos: build ## faults drawn from a seed on real clusters (root); MINUTES=60, SEED=42 draws the same again, NODES=5
+	PGQUORUM_BIN=$(CURDIR)/$(BIN) go test -tags integration -count=1 -v -timeout $$(awk 'BEGIN { print int($(MINUTES)) + 20 }')m ./integration \
+		-run '^TestChaos$$' -args -minutes $(MINUTES) -nodes $(NODES) $(if $(SEED),-seed $(SEED)) $(ARGS)
 
 # Of the scenarios' outages, SCENARIO chooses. ARGS go to the test binary, such as ARGS='-seconds 5 -rounds 1 -handovers 1'.
 .PHONY: bench

@@ -116,14 +116,13 @@ const (
 
 // Draw draws steps from a seed. Nothing of the run goes into it.
 type Draw struct {
-	rng    *rand.Rand
-	nodes  int
-	clocks bool // a wall clock can be set in this run
+	rng   *rand.Rand
+	nodes int
 }
 
 // NewDraw begins a draw for a cluster of so many nodes.
-func NewDraw(seed uint64, nodes int, clocks bool) *Draw {
-	return &Draw{rng: rand.New(rand.NewPCG(seed, 0)), nodes: nodes, clocks: clocks}
+func NewDraw(seed uint64, nodes int) *Draw {
+	return &Draw{rng: rand.New(rand.NewPCG(seed, 0)), nodes: nodes}
 }
 
 // Next draws the next step. A lost data directory is the only copy's loss that k bears, so nothing else is lost beside it
@@ -161,10 +160,9 @@ func (d *Draw) fault(mayLose bool) Fault {
 		if k.amount != [2]int{} {
 			f.Amount = k.amount[0] + d.rng.IntN(k.amount[1]-k.amount[0]+1)
 		}
-		if f.Kind == faultLoseData && !mayLose || f.Kind == faultClockJumped && !d.clocks {
-			continue
+		if f.Kind != faultLoseData || mayLose {
+			return f
 		}
-		return f
 	}
 }
 
@@ -197,10 +195,15 @@ func (f Fault) String() string {
 	case faultClockJumped:
 		fmt.Fprintf(&b, " by %+d s", f.Amount)
 	}
-	if f.Kind != faultCrashAll {
+	switch {
+	case f.Kind == faultSwitchover && f.Target == 0:
+		fmt.Fprintf(&b, " to %s", roleName(f.Peer))
+	case f.Kind == faultSwitchover:
+		fmt.Fprintf(&b, " to %s", roleName(f.Target))
+	case f.Kind != faultCrashAll:
 		fmt.Fprintf(&b, " of %s", roleName(f.Target))
 	}
-	if f.What == shapeLink || f.What == shapeLinkOne || f.Kind == faultSwitchover {
+	if f.What == shapeLink || f.What == shapeLinkOne {
 		fmt.Fprintf(&b, " and %s", roleName(f.Peer))
 	}
 	fmt.Fprintf(&b, ", %s", f.Length)

@@ -9,7 +9,7 @@ import (
 func TestDrawRepeats(t *testing.T) {
 	t.Parallel()
 	draw := func(seed uint64) (steps []Step) {
-		d := NewDraw(seed, 3, true)
+		d := NewDraw(seed, 3)
 		for range 50 {
 			steps = append(steps, d.Next())
 		}
@@ -28,7 +28,7 @@ func TestDrawBounds(t *testing.T) {
 	t.Parallel()
 	for _, nodes := range []int{3, 5} {
 		seen, pairs := map[string]bool{}, 0
-		d := NewDraw(1, nodes, true)
+		d := NewDraw(1, nodes)
 		for range 5000 {
 			s := d.Next()
 			faults := []Fault{s.First}
@@ -58,11 +58,6 @@ func TestDrawBounds(t *testing.T) {
 		}
 		if pairs < 1500 || pairs > 2500 {
 			t.Errorf("%d nodes: %d pairs of 5000, want about %.0f %%", nodes, pairs, 100*chancePair)
-		}
-	}
-	for d, i := NewDraw(1, 3, false), 0; i < 1000; i++ {
-		if s := d.Next(); s.First.Kind == faultClockJumped {
-			t.Fatal("a clock jumps where none can be set")
 		}
 	}
 }

@@ -58,8 +58,11 @@ func (r *chaosRun) inject(ctx context.Context, f Fault) (begun, error) {
 	case faultReplay:
 		err = r.pauseReplay(ctx, &b, h)
 	case faultSwitchover:
-		b.hosts = append(b.hosts, peer)
-		r.switchover(ctx, &b, hosts[int(f.Pick*float64(len(hosts)))], h, peer)
+		if f.Target == 0 {
+			h = peer
+		}
+		b.hosts = []*chaosHost{hosts[0], h}
+		r.switchover(ctx, &b, hosts[int(f.Pick*float64(len(hosts)))], hosts[0], h)
 	case faultTerminate:
 		err = r.terminate(ctx, &b, h)
 	case faultLoseData:
@@ -311,10 +314,4 @@ func (r *chaosRun) slow(b *begun, h *chaosHost, f Fault) (err error) {
 		return stop()
 	}
 	return nil
-}
-
-// jump sets the wall clock that a host's PostgreSQL sees.
-func (r *chaosRun) jump(b *begun, h *chaosHost, f Fault) error {
-	b.end = func() error { return h.setClock(0) }
-	return h.setClock(time.Duration(f.Amount) * time.Second)
 }

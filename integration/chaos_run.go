@@ -26,6 +26,7 @@ type chaosRun struct {
 	sampler *Sampler
 	load    *ChaosLoad
 	began   time.Time
+	clocks  bool // wall clocks can be set
 
 	mu       sync.Mutex
 	log      ChaosLog
@@ -112,6 +113,14 @@ func (r *chaosRun) Run(ctx context.Context) (err error) {
 	var background, clients sync.WaitGroup
 	stop := sync.OnceFunc(func() { cancel(); clients.Wait(); background.Wait(); r.faulting.Wait() })
 	defer stop()
+	switch err := r.cluster.prepareClocks(ctx); {
+	case err == nil:
+		r.clocks = true
+	case errors.Is(err, errNoCompiler):
+		r.event("%v", err)
+	default:
+		return err
+	}
 	broken := make(chan error, len(r.hosts))
 	for _, h := range r.hosts {
 		background.Go(func() {
@@ -176,7 +185,7 @@ func (r *chaosRun) violate(v Violation) {
 
 // play injects faults until the time is over, and leaves a whole cluster, or one that did not become whole.
 func (r *chaosRun) play(ctx context.Context, broken <-chan error) error {
-	draw := NewDraw(r.opt.Seed, len(r.hosts), clocksCanBeSet())
+	draw := NewDraw(r.opt.Seed, len(r.hosts))
 	until := r.now() + r.opt.Length
 	for r.now() < until {
 		select {

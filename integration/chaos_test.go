@@ -33,6 +33,7 @@ func TestChaos(t *testing.T) {
 	defer cancel()
 	run := newChaosRun(c, ChaosOptions{Length: length, Seed: seed, Nodes: *chaosNodes, Say: t.Logf})
 	err := run.Run(ctx)
+	run.sayTotals()
 	if rerr := run.Report(); rerr != nil {
 		t.Error(rerr)
 	}

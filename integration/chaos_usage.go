@@ -37,10 +37,7 @@ func (r *chaosRun) watchUsage(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		for _, h := range r.hosts {
-			u := r.usage(ctx, h)
-			r.mu.Lock()
-			r.log.Leaks = append(r.log.Leaks, u)
-			r.mu.Unlock()
+			r.noteUsage(r.usage(ctx, h))
 		}
 		select {
 		case <-ctx.Done():
@@ -48,6 +45,12 @@ func (r *chaosRun) watchUsage(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
+}
+
+func (r *chaosRun) noteUsage(u Usage) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.log.Leaks = append(r.log.Leaks, u)
 }
 
 func (r *chaosRun) usage(ctx context.Context, h *chaosHost) Usage {
@@ -133,7 +136,7 @@ func (r *chaosRun) checkUsage() (found []Violation, result string) {
 			found = append(found, Violation{"leak", u.At, err.Error()})
 		}
 		u.Slots, _ = strconv.Atoi(slots) // the error is the one above
-		r.log.Leaks = append(r.log.Leaks, u)
+		r.noteUsage(u)
 		for _, b := range []struct {
 			name       string
 			have, most int64
