@@ -206,8 +206,15 @@ func (f Fault) String() string {
 	if f.What == shapeLink || f.What == shapeLinkOne {
 		fmt.Fprintf(&b, " and %s", roleName(f.Peer))
 	}
-	fmt.Fprintf(&b, ", %s", f.Length)
+	if !f.instant() {
+		fmt.Fprintf(&b, ", %s", f.Length)
+	}
 	return b.String()
+}
+
+// instant says whether the fault is over when it has begun. Only an agent that was killed stays away.
+func (f Fault) instant() bool {
+	return f.Kind == faultSwitchover || f.Kind == faultKill && f.What != partAgent
 }
 
 func roleName(target int) string {

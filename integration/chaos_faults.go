@@ -15,11 +15,10 @@ import (
 
 // begun is a fault that has begun.
 type begun struct {
-	hosts   []*chaosHost // whom it met
-	note    string       // what came of it, for the report
-	instant bool         // it has no length
-	stale   bool         // a guard is paused: reads of its Postgres rest on no promise until it has caught up (P1)
-	end     func() error // may be nil
+	hosts []*chaosHost // whom it met
+	note  string       // what came of it, for the report
+	stale bool         // a guard is paused: reads of its Postgres rest on no promise until it has caught up (P1)
+	end   func() error // may be nil
 }
 
 // errNotBegun is a fault that had nothing to meet: a process to kill that does not run, a disk that hangs already.
@@ -103,7 +102,6 @@ func (r *chaosRun) kill(b *begun, h *chaosHost, f Fault) error {
 		return notBegun(err)
 	}
 	if f.What != partAgent {
-		b.instant = true
 		return errors.Join(signalAll(fds, syscall.SIGKILL), closeAll(fds))
 	}
 	release, err := h.hold(func() error { return signalAll(fds, syscall.SIGKILL) })
@@ -208,7 +206,6 @@ func (r *chaosRun) switchover(ctx context.Context, b *begun, asked, leader, cand
 		}
 		answered <- fmt.Sprintf("asked of %s: %d %s", asked.Name, code, text)
 	}()
-	b.instant = true
 	b.end = func() error {
 		r.event("switchover from %s to %s, %s", leader.Name, candidate.Name, <-answered)
 		return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,7 +27,11 @@ func (r *chaosRun) Report() error {
 	if err := os.MkdirAll(chaosDir, 0o755); err != nil {
 		return err
 	}
-	errs := []error{r.writePage(), saveJSON("run.json", r.log)}
+	f, err := os.Create(filepath.Join(chaosDir, "report.html"))
+	if err != nil {
+		return err
+	}
+	errs := []error{r.writePage(f), f.Close(), saveJSON("run.json", r.log)}
 	if r.load != nil {
 		errs = append(errs, saveJSON("history.json", &r.load.Ops))
 	}
@@ -65,12 +70,8 @@ type faultTotal struct {
 	Begun, Not int
 }
 
-func (r *chaosRun) writePage() error {
+func (r *chaosRun) writePage(to io.Writer) error {
 	shown, err := template.New("report").Parse(reportPage)
-	if err != nil {
-		return err
-	}
-	f, err := os.Create(filepath.Join(chaosDir, "report.html"))
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func (r *chaosRun) writePage() error {
 			p.Pairs++
 		}
 	}
-	return errors.Join(shown.Execute(f, p), f.Close())
+	return shown.Execute(to, p)
 }
 
 // again is the command that draws the same.

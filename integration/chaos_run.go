@@ -267,7 +267,7 @@ func (r *chaosRun) fault(ctx context.Context, f Fault) error {
 		return fmt.Errorf("%s: %w", f, err)
 	}
 	r.event("%s: begins on %v", f, bar.Hosts)
-	if !b.instant {
+	if !f.instant() {
 		pauseFor(ctx, f.Length)
 	}
 	if b.end != nil {
@@ -275,7 +275,7 @@ func (r *chaosRun) fault(ctx context.Context, f Fault) error {
 	}
 	bar.End = r.now()
 	r.noteBar(bar)
-	if !b.instant {
+	if !f.instant() {
 		r.event("%s: ended on %v", f.Kind, bar.Hosts)
 	}
 	if b.stale {
@@ -298,11 +298,17 @@ func (r *chaosRun) converge(ctx context.Context) bool {
 	since := r.now()
 	bounded, cancel := context.WithTimeoutCause(ctx, settleTime, errNotSettled)
 	defer cancel()
+	said := since
 	err := until(bounded, 100*time.Millisecond, func() error {
-		if err := r.cluster.Converged(bounded, r.cluster.Nodes()...); err != nil {
-			return err
+		err := r.cluster.Converged(bounded, r.cluster.Nodes()...)
+		if err == nil {
+			err = r.fullRule(bounded)
 		}
-		return r.fullRule(bounded)
+		if err != nil && r.now()-said > progressEvery {
+			said = r.now()
+			r.event("not whole after %.0f s: %v", (said - since).Seconds(), err)
+		}
+		return err
 	})
 	result := Converged{Since: since, Took: r.now() - since}
 	if err != nil {

@@ -14,6 +14,8 @@
 //	    registers swapped by concurrent clients stay linearizable (porcupine)
 //	    the cluster converges: one primary, all others streaming from it, all nodes agreeing
 //
+// TestChaos (chaos_*.go, docs/chaos.md) draws faults from a seed instead of telling a story, and checks more.
+//
 // Outages are measured always and held against their budgets only with PGQUORUM_BUDGET=1, on the median of
 // PGQUORUM_RUNS runs: speed is a benchmark, not a timed test.
 //
