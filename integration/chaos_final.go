@@ -19,13 +19,13 @@ func (r *chaosRun) finish(ctx context.Context) error {
 	if r.log.Events, err = r.cluster.timedEvents(ctx); err != nil {
 		return err
 	}
+	r.stale = append(r.stale, unsettled(r.log.Events, r.began)...)
 	for _, h := range r.hosts {
 		h.mu.Lock()
 		r.log.Exits = append(r.log.Exits, h.exits...)
 		h.mu.Unlock()
 	}
-	kindsOf := r.checks(ctx, kept)
-	for _, c := range kindsOf {
+	for _, c := range r.checks(ctx, kept) {
 		found, result := c.run()
 		for _, v := range found {
 			r.violate(v)

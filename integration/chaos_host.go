@@ -60,9 +60,6 @@ func (h *chaosHost) keepUp(now func() time.Duration, ended *time.Duration) error
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.down > 0 {
-		if h.agent != nil && !h.agent.Running() {
-			h.seen = h.agent // a fault's work
-		}
 		return nil
 	}
 	if h.agent != nil && h.agent.Running() {
@@ -90,6 +87,9 @@ func (h *chaosHost) hold(f func() error) (release func(), err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.down--
+		if h.agent != nil && !h.agent.Running() {
+			h.seen = h.agent // the fault's work
+		}
 	}, nil
 }
 

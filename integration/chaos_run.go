@@ -51,7 +51,7 @@ type ChaosLog struct {
 	Events     []timedEvent  `json:"events"`
 	Violations []Violation   `json:"violations"`
 	Checks     []CheckResult `json:"checks"`
-	Excluded   int           `json:"excluded_reads"` // reads that rest on no promise, since a guard was paused
+	Excluded   int           `json:"excluded_reads"` // reads that rest on no promise
 }
 
 // Bar is a fault as it was.
@@ -377,8 +377,28 @@ func (r *chaosRun) progress(ctx context.Context) {
 	}
 }
 
-// provenReads leaves out the reads that a paused guard's Postgres answered: P1 promises writes without a clock, reads only
-// where the guard is scheduled.
+// unsettled gives the times in which a node was shown as the primary before its sync rule was settled, as S4 allows when a
+// second is over: rows may be read that vanish with it.
+func unsettled(events []timedEvent, began time.Time) (windows []window) {
+	for i, e := range events {
+		if e.Type != "shown_unsettled" {
+			continue
+		}
+		at := e.Time.Sub(began)
+		w := window{e.Node, at - staleGrace, forever}
+		for _, later := range events[i+1:] {
+			if later.Type == "leader_acquired" || later.Type == "sync_rules_dropped" && later.Term == e.Term {
+				w.end = later.Time.Sub(began) + staleGrace
+				break
+			}
+		}
+		windows = append(windows, w)
+	}
+	return windows
+}
+
+// provenReads leaves out the reads that rest on no promise: those that a paused guard's Postgres answered, since P1
+// promises reads only where the guard is scheduled, and those before a shown primary's rule was settled (S4).
 func provenReads[T any](ops []T, call func(T) Call, reads func(T) bool, stale []window) (proven []T, excluded int) {
 	for _, op := range ops {
 		c := call(op)

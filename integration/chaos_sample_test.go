@@ -2,6 +2,7 @@ package integration
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,24 @@ func TestProvenReads(t *testing.T) {
 	proven, excluded := provenReads(ops, func(o BankOp) Call { return o.Call }, func(o BankOp) bool { return o.Amount == 0 }, stale)
 	if len(proven) != 4 || excluded != 2 || proven[1].Amount != 7 {
 		t.Errorf("want two reads of n1 left out, have %d left out and %v", excluded, proven)
+	}
+}
+
+// A node that is shown before its rule is settled has no proven reads until it is, or until another acquires the key.
+func TestUnsettled(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	event := func(at int, kind, node string, term uint64) timedEvent {
+		return timedEvent{Event: Event{Type: kind, Node: node, Term: term}, Time: began.Add(ms(at))}
+	}
+	got := unsettled([]timedEvent{
+		event(1000, "leader_acquired", "n1", 1), event(3000, "shown_unsettled", "n1", 1), event(4000, "sync_rules_dropped", "n1", 1),
+		event(5000, "leader_acquired", "n2", 2), event(7000, "shown_unsettled", "n2", 2), event(9000, "leader_acquired", "n1", 3),
+		event(11_000, "shown_unsettled", "n1", 3),
+	}, began)
+	want := []window{{"n1", ms(2000), ms(5000)}, {"n2", ms(6000), ms(10_000)}, {"n1", ms(10_000), forever}}
+	if !slices.Equal(got, want) {
+		t.Errorf("want %v, have %v", want, got)
 	}
 }
 

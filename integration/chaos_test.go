@@ -6,6 +6,7 @@ import (
 	"context"
 	"flag"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -14,6 +15,7 @@ import (
 var (
 	chaosMinutes = flag.Float64("minutes", 3, "chaos: how long faults are injected")
 	chaosSeed    = flag.Uint64("seed", 0, "chaos: what is drawn; 0: a seed is drawn too")
+	chaosWeak    = flag.Bool("weak", false, "chaos: synchronous_commit = local, for which nothing is promised: acknowledged writes must be lost")
 	chaosNodes   = flag.Int("nodes", 3, "chaos: nodes of the cluster")
 )
 
@@ -26,9 +28,14 @@ func TestChaos(t *testing.T) {
 	}
 	length := time.Duration(*chaosMinutes * float64(time.Minute))
 	t.Logf("seed %d, %s, %d nodes: make chaos MINUTES=%g SEED=%d NODES=%d", seed, length, *chaosNodes, *chaosMinutes, seed, *chaosNodes)
-	c := New(t, built(t), Options{Nodes: *chaosNodes, OwnDisks: true, Parameters: map[string]string{
+	parameters := map[string]string{
 		"max_wal_size": "192MB", "min_wal_size": "64MB", // so that a bound of pg_wal can be told
-	}})
+		"log_min_error_statement": "panic", "log_error_verbosity": "terse", // clients' conflicts are no news
+	}
+	if *chaosWeak {
+		parameters["synchronous_commit"] = "local"
+	}
+	c := New(t, built(t), Options{Nodes: *chaosNodes, OwnDisks: true, Parameters: parameters})
 	ctx, cancel := context.WithTimeout(t.Context(), length+10*time.Minute)
 	defer cancel()
 	run := newChaosRun(c, ChaosOptions{Length: length, Seed: seed, Nodes: *chaosNodes, Say: t.Logf})
@@ -38,6 +45,12 @@ func TestChaos(t *testing.T) {
 		t.Error(rerr)
 	}
 	must(t, err)
+	if *chaosWeak {
+		if !slices.ContainsFunc(run.log.Violations, func(v Violation) bool { return v.Check == "set: lost" }) {
+			t.Error("synchronous_commit is local, and no acknowledged write was found lost")
+		}
+		return
+	}
 	for _, v := range first(run.log.Violations) {
 		t.Error(v)
 	}
