@@ -160,6 +160,9 @@ func (d *Draw) fault(mayLose bool) Fault {
 		if k.amount != [2]int{} {
 			f.Amount = k.amount[0] + d.rng.IntN(k.amount[1]-k.amount[0]+1)
 		}
+		if f.Kind == faultReplay && f.Target == 0 {
+			f.Target, f.Peer = f.Peer, 0 // a primary replays nothing
+		}
 		if f.Kind != faultLoseData || mayLose {
 			return f
 		}

@@ -16,7 +16,6 @@ import (
 // begun is a fault that has begun.
 type begun struct {
 	hosts []*chaosHost // whom it met
-	note  string       // what came of it, for the report
 	stale bool         // a guard is paused: reads of its Postgres rest on no promise until it has caught up (P1)
 	end   func() error // may be nil
 }

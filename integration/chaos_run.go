@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 )
@@ -35,64 +34,6 @@ type chaosRun struct {
 	stale    []window
 	faulting sync.WaitGroup // faults that have not ended
 }
-
-// ChaosLog is what happened, as it is written beside the report.
-type ChaosLog struct {
-	Seed       uint64        `json:"seed"`
-	Nodes      []string      `json:"nodes"`
-	Length     time.Duration `json:"length"`
-	Steps      []Step        `json:"steps"`
-	Bars       []Bar         `json:"faults"`
-	Converged  []Converged   `json:"converged"`
-	Remarks    []Remark      `json:"remarks"`
-	Exits      []AgentExit   `json:"exits"`
-	Samples    []Sample      `json:"samples"`
-	Leaks      []Usage       `json:"usage"`
-	Events     []timedEvent  `json:"events"`
-	Violations []Violation   `json:"violations"`
-	Checks     []CheckResult `json:"checks"`
-	Excluded   int           `json:"excluded_reads"` // reads that rest on no promise
-}
-
-// Bar is a fault as it was.
-type Bar struct {
-	Fault string        `json:"fault"`
-	Kind  string        `json:"kind"`
-	Hosts []string      `json:"hosts"`
-	Start time.Duration `json:"start"`
-	End   time.Duration `json:"end"`
-	Note  string        `json:"note,omitempty"` // why it was not begun
-}
-
-// Converged is one wait for a whole cluster.
-type Converged struct {
-	Since time.Duration `json:"since"` // the end of the last fault
-	Took  time.Duration `json:"took"`
-	Err   string        `json:"err,omitempty"`
-}
-
-// Remark is a line of the run's log.
-type Remark struct {
-	At   time.Duration `json:"at"`
-	Text string        `json:"text"`
-}
-
-// window is a time in which a node's reads rest on no promise.
-type window struct {
-	node       string
-	start, end time.Duration
-}
-
-// CheckResult is one line of the report's table of checks.
-type CheckResult struct {
-	Name   string `json:"name"`
-	Bound  string `json:"bound"` // what was held against what, and why so much
-	Result string `json:"result"`
-	Bad    int    `json:"violations"`
-}
-
-// staleGrace is how long a guard that was paused may take to fence, on a busy machine.
-const staleGrace = time.Second
 
 // newChaosRun makes the hosts' supervisors; nothing is started.
 func newChaosRun(c *Cluster, opt ChaosOptions) *chaosRun {
@@ -165,22 +106,6 @@ func (r *chaosRun) ports(host string) (ports []string) {
 		}
 	}
 	return append(ports, "client")
-}
-
-// event notes a line in the run's log.
-func (r *chaosRun) event(format string, args ...any) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	e := Remark{r.now(), fmt.Sprintf(format, args...)}
-	r.log.Remarks = append(r.log.Remarks, e)
-	r.opt.Say("%7.1f s  %s", e.At.Seconds(), e.Text)
-}
-
-func (r *chaosRun) violate(v Violation) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.log.Violations = append(r.log.Violations, v)
-	r.opt.Say("%7.1f s  VIOLATION %s", r.now().Seconds(), v)
 }
 
 // play injects faults until the time is over, and leaves a whole cluster, or one that did not become whole.
@@ -284,129 +209,4 @@ func (r *chaosRun) fault(ctx context.Context, f Fault) error {
 		r.stale = append(r.stale, window{bar.Hosts[0], bar.Start, bar.End + staleGrace})
 	}
 	return err
-}
-
-func (r *chaosRun) noteBar(bar Bar) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.log.Bars = append(r.log.Bars, bar)
-}
-
-// converge waits for a whole cluster: one primary, all others streaming, commits on as many nodes as there should be, one
-// rule. It must come within settleTime of the last fault.
-func (r *chaosRun) converge(ctx context.Context) bool {
-	since := r.now()
-	bounded, cancel := context.WithTimeoutCause(ctx, settleTime, errNotSettled)
-	defer cancel()
-	said := since
-	err := until(bounded, 100*time.Millisecond, func() error {
-		err := r.cluster.Converged(bounded, r.cluster.Nodes()...)
-		if err == nil {
-			err = r.fullRule(bounded)
-		}
-		if err != nil && r.now()-said > progressEvery {
-			said = r.now()
-			r.event("not whole after %.0f s: %v", (said - since).Seconds(), err)
-		}
-		return err
-	})
-	result := Converged{Since: since, Took: r.now() - since}
-	if err != nil {
-		result.Err = err.Error()
-		r.violate(Violation{"converges", since, err.Error()})
-	} else {
-		r.event("whole again after %.1f s", result.Took.Seconds())
-	}
-	r.mu.Lock()
-	r.log.Converged = append(r.log.Converged, result)
-	r.mu.Unlock()
-	if err == nil {
-		r.sweepKept()
-	}
-	return err == nil
-}
-
-func (r *chaosRun) fullRule(ctx context.Context) error {
-	p, err := r.cluster.Primary(ctx)
-	if err != nil {
-		return err
-	}
-	s, err := r.cluster.Status(ctx, p)
-	if sync := s.Pgquorum.Sync; err == nil && sync.K < sync.KFull {
-		return fmt.Errorf("%s: commits on %d of %d standbys", p.Name, sync.K, sync.KFull)
-	}
-	return err
-}
-
-func (r *chaosRun) sweepKept() {
-	for _, h := range r.hosts {
-		n, err := h.sweepKept()
-		if err != nil {
-			r.event("%s: what was kept aside stays: %v", h.Name, err)
-		} else if n > 0 {
-			r.event("%s: removed %d directories that rewinds and clones kept aside", h.Name, n)
-		}
-	}
-}
-
-// progressEvery is how often a line says how it goes.
-const progressEvery = 10 * time.Second
-
-func (r *chaosRun) progress(ctx context.Context) {
-	ticker := time.NewTicker(progressEvery)
-	defer ticker.Stop()
-	var before int64
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		acked := r.load.acked.Load()
-		primary := r.sampler.Serving()
-		if primary == "" {
-			primary = "none"
-		}
-		r.mu.Lock()
-		faults := len(r.log.Bars)
-		bad := len(r.log.Violations)
-		r.mu.Unlock()
-		r.opt.Say("%7.1f s of %s  primary %s, term %d; %d operations acknowledged, %d a second; %d faults ended, %d violations",
-			r.now().Seconds(), r.opt.Length, primary, r.sampler.Term(), acked, (acked-before)/int64(progressEvery/time.Second), faults, bad)
-		before = acked
-	}
-}
-
-// unsettled gives the times in which a node was shown as the primary before its sync rule was settled, as S4 allows when a
-// second is over: rows may be read that vanish with it.
-func unsettled(events []timedEvent, began time.Time) (windows []window) {
-	for i, e := range events {
-		if e.Type != "shown_unsettled" {
-			continue
-		}
-		at := e.Time.Sub(began)
-		w := window{e.Node, at - staleGrace, forever}
-		for _, later := range events[i+1:] {
-			if later.Type == "leader_acquired" || later.Type == "sync_rules_dropped" && later.Term == e.Term {
-				w.end = later.Time.Sub(began) + staleGrace
-				break
-			}
-		}
-		windows = append(windows, w)
-	}
-	return windows
-}
-
-// provenReads leaves out the reads that rest on no promise: those that a paused guard's Postgres answered, since P1
-// promises reads only where the guard is scheduled, and those before a shown primary's rule was settled (S4).
-func provenReads[T any](ops []T, call func(T) Call, reads func(T) bool, stale []window) (proven []T, excluded int) {
-	for _, op := range ops {
-		c := call(op)
-		if reads(op) && slices.ContainsFunc(stale, func(w window) bool { return w.node == c.Node && c.Start < w.end && c.End > w.start }) {
-			excluded++
-			continue
-		}
-		proven = append(proven, op)
-	}
-	return proven, excluded
 }
