@@ -23,8 +23,9 @@ type Usage struct {
 	GuardFDs   int           `json:"guard_fds"`
 	Goroutines int           `json:"goroutines"`
 	Slots      int           `json:"slots"`
-	WAL        int64         `json:"wal"`  // bytes in pg_wal
-	Raft       int64         `json:"raft"` // bytes of Raft's log and snapshots
+	WAL        int64         `json:"wal"`      // bytes in pg_wal
+	Segments   int           `json:"segments"` // numbers of WAL segments there, each counted once
+	Raft       int64         `json:"raft"`     // bytes of Raft's log and snapshots
 	Index      uint64        `json:"index"`
 	Snapshots  int           `json:"snapshots"`
 }
@@ -62,6 +63,7 @@ func (r *chaosRun) usage(ctx context.Context, h *chaosHost) Usage {
 	u.AgentRSS, u.AgentFDs = taken(agent)
 	u.GuardRSS, u.GuardFDs = taken(guard)
 	u.WAL = bytesUnder(filepath.Join(h.Data(), "pg_wal"))
+	u.Segments = segmentsIn(filepath.Join(h.Data(), "pg_wal"))
 	u.Raft = bytesUnder(filepath.Join(h.Raft(), "raft"))
 	found, _ := filepath.Glob(filepath.Join(h.Raft(), "raft", "snapshots", "*-*")) // the pattern is well formed
 	u.Snapshots = len(found)
@@ -103,6 +105,20 @@ func bytesUnder(dir string) (sum int64) {
 	return sum
 }
 
+// segmentsIn counts the numbers of the segments, whatever their timelines: each timeline begins with a copy of the segment
+// in which it left its parent, and PostgreSQL removes segments by number.
+// Source: XLogFileName, src/include/access/xlog_internal.h: eight digits of the timeline, then the number.
+func segmentsIn(dir string) int {
+	entries, _ := os.ReadDir(dir) // what is not there has none
+	numbers := map[string]bool{}
+	for _, e := range entries {
+		if name := e.Name(); len(name) == 24 {
+			numbers[name[8:]] = true
+		}
+	}
+	return len(numbers)
+}
+
 func metricOf(text []byte, name string) float64 {
 	m := regexp.MustCompile(`(?m)^` + name + `(?:\{[^}]*\})? (\S+)$`).FindSubmatch(text)
 	if m == nil {
@@ -119,11 +135,11 @@ const (
 	mostAgentFDs   = 100
 	mostGuardFDs   = 40
 	mostGoroutines = 250
-	mostWAL        = 512 << 20
+	mostSegments   = 32
 	mostRaft       = 128 << 20
 )
 
-const usageBounds = "agent 192 MB, 100 files, 250 goroutines; guard 64 MB, 40 files; one slot for each other node; pg_wal 512 MB; Raft 128 MB"
+const usageBounds = "agent 192 MB, 100 files, 250 goroutines; guard 64 MB, 40 files; one slot for each other node; 32 WAL segments of 16 MB; Raft 128 MB"
 
 // checkUsage holds what each node takes at the end against the bounds.
 func (r *chaosRun) checkUsage() (found []Violation, result string) {
@@ -144,14 +160,14 @@ func (r *chaosRun) checkUsage() (found []Violation, result string) {
 			{"bytes of the agent", u.AgentRSS, mostAgentRSS}, {"bytes of the guard", u.GuardRSS, mostGuardRSS},
 			{"open files of the agent", int64(u.AgentFDs), mostAgentFDs}, {"open files of the guard", int64(u.GuardFDs), mostGuardFDs},
 			{"goroutines", int64(u.Goroutines), mostGoroutines}, {"slots", int64(u.Slots), int64(len(r.hosts) - 1)},
-			{"bytes of pg_wal", u.WAL, mostWAL}, {"bytes of Raft", u.Raft, mostRaft},
+			{"WAL segments", int64(u.Segments), mostSegments}, {"bytes of Raft", u.Raft, mostRaft},
 		} {
 			if b.have > b.most {
 				found = append(found, Violation{"leak", u.At, fmt.Sprintf("%s: %d %s, want at most %d", u.Node, b.have, b.name, b.most)})
 			}
 		}
-		result += fmt.Sprintf("%s: agent %d MB, %d files, %d goroutines; guard %d MB, %d files; %d slots; pg_wal %d MB; Raft %d MB, index %d, %d snapshots. ",
-			u.Node, u.AgentRSS>>20, u.AgentFDs, u.Goroutines, u.GuardRSS>>20, u.GuardFDs, u.Slots, u.WAL>>20, u.Raft>>20, u.Index, u.Snapshots)
+		result += fmt.Sprintf("%s: agent %d MB, %d files, %d goroutines; guard %d MB, %d files; %d slots; %d WAL segments, %d MB of all timelines; Raft %d MB, index %d, %d snapshots. ",
+			u.Node, u.AgentRSS>>20, u.AgentFDs, u.Goroutines, u.GuardRSS>>20, u.GuardFDs, u.Slots, u.Segments, u.WAL>>20, u.Raft>>20, u.Index, u.Snapshots)
 	}
 	return found, result
 }
