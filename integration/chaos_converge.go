@@ -6,17 +6,31 @@ import (
 	"time"
 )
 
+// wholeFor is how long a cluster must be whole: what was killed a moment ago has not been missed yet.
+const wholeFor = time.Second
+
+var errNotYet = fmt.Errorf("whole for less than %s", wholeFor)
+
 // converge waits for a whole cluster: one primary, all others streaming, commits on as many nodes as there should be, one
 // rule. It must come within settleTime of the last fault.
 func (r *chaosRun) converge(ctx context.Context) bool {
 	since := r.now()
 	bounded, cancel := context.WithTimeoutCause(ctx, settleTime, errNotSettled)
 	defer cancel()
-	said := since
+	said, whole := since, time.Duration(0)
 	err := until(bounded, 100*time.Millisecond, func() error {
 		err := r.cluster.Converged(bounded, r.cluster.Nodes()...)
 		if err == nil {
 			err = r.fullRule(bounded)
+		}
+		switch {
+		case err != nil:
+			whole = 0
+		case whole == 0:
+			whole = r.now()
+			return errNotYet
+		case r.now()-whole < wholeFor:
+			return errNotYet
 		}
 		if err != nil && r.now()-said > progressEvery {
 			said = r.now()
@@ -24,8 +38,9 @@ func (r *chaosRun) converge(ctx context.Context) bool {
 		}
 		return err
 	})
-	result := Converged{Since: since, Took: r.now() - since}
+	result := Converged{Since: since, Took: whole - since}
 	if err != nil {
+		result.Took = r.now() - since
 		result.Err = err.Error()
 		r.violate(Violation{"converges", since, err.Error()})
 	} else {
