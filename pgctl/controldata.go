@@ -29,9 +29,12 @@ type ControlData struct {
 	ControlFileVersion int
 }
 
-// Clean says whether it was shut down in good order, as a primary or as a standby.
+// Clean says whether it was shut down in good order, as a primary or as a standby. A crash recovery that was stopped before
+// the end of its own WAL leaves a directory that says so too, but has no point of minimum recovery: that is set where crash
+// recovery ends. Its pages may hold more than it has replayed, and pg_rewind would find nothing to rewind in it.
+// Source: CreateRestartPoint, xlog.c, and SwitchIntoArchiveRecovery, PostgreSQL 15.
 func (c *ControlData) Clean() bool {
-	return c.State == "shut down" || c.State == "shut down in recovery"
+	return c.State == "shut down" || c.State == "shut down in recovery" && c.MinRecovery != 0
 }
 
 // recoversTo is the timeline on which a start without standby.signal goes on: whatever history files there are.

@@ -12,8 +12,9 @@ const crashStopDeadline = 5 * time.Minute
 
 // CrashRecover brings a directory that was not shut down cleanly into good order (U3): Postgres starts as a standby
 // without a source and without TCP, replays to the end of its WAL, and is stopped. `postgres --single` would refuse
-// standby.signal, and a start without that file could serve as a primary. A directory in good order is left alone. ctx
-// bounds the replay; at its end the server is stopped too, and recovery can be taken up by calling again.
+// standby.signal, and a start without that file could serve as a primary. A directory in good order is left alone; one
+// whose crash recovery was stopped half way, such as by a cut that could not be proven, is not in good order. ctx bounds
+// the replay; at its end the server is stopped too, and recovery can be taken up by calling again.
 func (p *Postgres) CrashRecover(ctx context.Context) error {
 	c, err := p.ControlData(ctx)
 	if err != nil {
