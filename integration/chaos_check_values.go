@@ -139,12 +139,7 @@ func CheckRegisters(ops []RegisterOp, limit time.Duration) (found []Violation) {
 
 // registerHistory leaves out what cannot matter, and ends an unknown operation where its value was first seen.
 func registerHistory(ops []RegisterOp) (history []porcupine.Operation) {
-	seen := map[int64]time.Duration{}
-	for _, op := range ops {
-		if end, known := seen[op.Old]; op.Outcome == OK && (!known || op.End < end) {
-			seen[op.Old] = op.End
-		}
-	}
+	seen := seenValues(ops)
 	for i, op := range ops {
 		end := op.End
 		if op.Outcome != OK {
@@ -157,6 +152,33 @@ func registerHistory(ops []RegisterOp) (history []porcupine.Operation) {
 		history = append(history, porcupine.Operation{ClientId: i, Input: op, Output: op, Call: int64(op.Start), Return: int64(end)})
 	}
 	return history
+}
+
+// seenValues gives, for each value that must have been in the register, when that was certain first: the end of an answer
+// that names it, or of one that names what an unknown swap put over it.
+func seenValues(ops []RegisterOp) map[int64]time.Duration {
+	seen := map[int64]time.Duration{}
+	note := func(value int64, end time.Duration) (earlier bool) {
+		was, known := seen[value]
+		if earlier = !known || end < was; earlier {
+			seen[value] = end
+		}
+		return earlier
+	}
+	for _, op := range ops {
+		if op.Outcome == OK {
+			note(op.Old, op.End)
+		}
+	}
+	for again := true; again; {
+		again = false
+		for _, op := range ops {
+			if end, known := seen[op.New]; op.Kind == "cas" && op.Outcome == Unknown && known {
+				again = note(op.Want, end) || again
+			}
+		}
+	}
+	return seen
 }
 
 // registerModel is one integer.
