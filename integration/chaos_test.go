@@ -30,7 +30,7 @@ func TestChaos(t *testing.T) {
 	t.Logf("seed %d, %s, %d nodes: make chaos MINUTES=%g SEED=%d NODES=%d", seed, length, *chaosNodes, *chaosMinutes, seed, *chaosNodes)
 	parameters := map[string]string{
 		"max_wal_size": "192MB", "min_wal_size": "64MB", // so that a bound of pg_wal can be told
-		"wal_keep_size": "64MB", // each of many timelines has a copy of each segment in which it began, and a rewind copies all
+		"wal_keep_size":           "64MB",                                  // each of many timelines has a copy of each segment in which it began, and a rewind copies all
 		"log_min_error_statement": "panic", "log_error_verbosity": "terse", // clients' conflicts are no news
 	}
 	if *chaosWeak {

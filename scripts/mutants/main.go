@@ -75,7 +75,7 @@ func main() {
 
 // choose gives the mutants of that name, and of those rules; nothing asked for: all.
 func choose(only string, rules []string) []mutant {
-	return slices.DeleteFunc(slices.Concat(mutants, more), func(m mutant) bool {
+	return slices.DeleteFunc(slices.Clone(mutants), func(m mutant) bool {
 		return only != "" && m.name != only || len(rules) > 0 && !slices.Contains(rules, m.rule)
 	})
 }

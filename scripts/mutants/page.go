@@ -63,7 +63,7 @@ func page(w io.Writer, files []string) error {
 	}
 	var rows []string
 	seen, byTests := 0, 0
-	for _, m := range slices.Concat(mutants, more) {
+	for _, m := range mutants {
 		t, ok := tests.of(m.name)
 		if !ok {
 			return fmt.Errorf("%s: %s does not say what came of it", m.name, files[0])
