@@ -16,6 +16,10 @@ func TestL6BeforeAChange(t *testing.T) {
 	w := newWorld(t, testHeartbeat, nil, "n1", "n2", "n3")
 	addr := w.listen("n4")
 	w.open("n4")
+	w.onLeader("its uid", func(ctx context.Context, n *Node) error {
+		_, err := n.Apply(ctx, cluster.Register{Node: cluster.Node{Name: "n4", UID: "uid-n4"}})
+		return err
+	})
 	four := []cluster.NodeID{"n1", "n2", "n3", "n4"}
 	refusal := errors.New("not now")
 	w.onLeader("a voter that the holder refuses", func(ctx context.Context, n *Node) error {
