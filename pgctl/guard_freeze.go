@@ -226,9 +226,19 @@ func (f *fencer) goOn(fr *freeze, order *thawing) {
 		if left, err := f.sweep.resume(f.g.target()); left == 0 && err == nil {
 			break
 		}
+		if f.g.lapsed() { // nothing goes before the fence: the timer has rung for this thread
+			break
+		}
 		sleepThread(500 * time.Microsecond)
 	}
 	order.done <- nil
+}
+
+// lapsed says whether the lease that is held has passed its fence point.
+func (g *guardServer) lapsed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lease.Term == 0 || !g.lease.Live(cluster.LeaseParams{Fence: g.budget}, cluster.Boottime())
 }
 
 // thawPasses bounds the passes: a process that somebody else stops again and again is left to him.
