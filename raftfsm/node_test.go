@@ -147,7 +147,9 @@ func TestMembership(t *testing.T) {
 	addr := w.listen("n4")
 	w.open("n4")
 	n := w.leader()
-	if err := n.AddVoter(t.Context(), "n4", addr); !errors.Is(err, ErrUnsettled) && !errors.Is(err, ErrNotLeader) {
+	short, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := n.AddVoter(short, "n4", addr); !errors.Is(err, ErrUnsettled) && !errors.Is(err, ErrNotLeader) {
 		t.Errorf("L6: a change before the key is settled: want ErrUnsettled, have %v", err)
 	}
 	w.onLeader("its uid", func(ctx context.Context, n *Node) error {

@@ -157,7 +157,7 @@ func (g *guard) setLease(l cluster.Lease, p cluster.LeaseParams, grace time.Dura
 	case l.Term == 0, l.Term <= g.refused, l.Term < g.lease.Term, g.fencing != nil, !l.Live(p, now):
 		return fmt.Errorf("%w: term %d, refused up to %d, held %d", errNoLease, l.Term, g.refused, g.lease.Term)
 	}
-	g.lease, g.budget, g.grace = l, p.Fence, grace
+	g.lease, g.budget, g.grace = l, p.Fence, g.h.unfedFor(grace, p.TTL)
 	g.h.feedLocked(now)
 	g.wake()
 	return nil

@@ -30,6 +30,15 @@ func (h *Host) openWatchdogLocked(now cluster.Instant) {
 	}
 }
 
+// unfedFor is how long something may stay frozen, of the time that is asked for: its watchdog is not fed meanwhile. Called
+// with h.mu.
+func (h *Host) unfedFor(grace, ttl time.Duration) time.Duration {
+	if h.watchdog.open {
+		return max(0, min(grace, h.world.opt.Watchdog-ttl-time.Second))
+	}
+	return grace
+}
+
 // watchWatchdog resets the host when the device was not fed in time, until the world ends.
 func (h *Host) watchWatchdog() {
 	for !h.world.ends() {
