@@ -94,6 +94,11 @@ func (p *Postgres) rightTimeline(ctx context.Context, spec StartSpec) error {
 // runServer measures the WAL, starts the server and waits for its postmaster.pid.
 func (p *Postgres) runServer(ctx context.Context, spec StartSpec) error {
 	found := p.measureFound(ctx)
+	if !spec.Primary && found != 0 {
+		if err := p.setPiecesAside(ctx, found); err != nil {
+			return err
+		}
+	}
 	p.stored.forget() // WAL moves again
 	err := p.guard.Load().Start(ctx, StartRequest{
 		Args:    p.serverArgs(spec.NoTCP),

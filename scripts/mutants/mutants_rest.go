@@ -89,4 +89,6 @@ var mutantsOfTheRest = []mutant{
 		"have != spec.Timeline {", "have > spec.Timeline {", "./pgctl", "^TestF2DeathInsidePromotion$"},
 	{"unallotted-timeline-followed", "F3", "cluster/timeline.go",
 		"return Diverged // F3: what Raft did not allot is never followed", "return Prefix", "./cluster", "^TestRelate$"},
+	{"pieces-met-by-recovery", "F1", "pgctl/start.go",
+		"if !spec.Primary && found != 0 {", "if !spec.Primary && found == 1 {", "./pgctl", "^TestPieceOfASegment$"},
 }
