@@ -24,7 +24,7 @@ var mutantsOfGuard = []mutant{
 	{"marks-have-no-reserve", "U4", "pgctl/reserve.go",
 		"\treturn write()\n}", "\treturn err\n}", "./pgctl", "^TestReserve$"},
 	{"fenced-before-reaping", "U4", "pgctl/guard_fence.go",
-		"\terr := g.await(context.Background(), g.nothingLeft)\n\tif err == nil {", "\terr := error(nil)\n\tif g.mu.Lock(); true {\n\t\tg.pm = nil\n\t\tg.mu.Unlock()", "./pgctl", "^TestGuard$/^U4_a_fence_order_ends"},
+		"\tif f != nil {\n\t\t<-f.done\n", "\tif f != nil {\n\t\treturn nil\n", "./pgctl", "^TestGuard$/^U4_a_fence_order_ends"},
 	{"fence-mark-not-written", "U4", "pgctl/guard_fence.go",
 		"\tif t > marked {\n\t\tif err := writeFenced", "\tif t > marked+1<<40 {\n\t\tif err := writeFenced", "./pgctl", "^TestGuard$/^U4_fenced_is_durable$"},
 	{"fence-refuses-no-later-lease", "U4", "pgctl/guard_fence.go",
