@@ -32,12 +32,15 @@ const versionTimeout = 5 * time.Second
 
 // CheckVersion looks at the programs in binDir and the data in dataDir, which may be absent or empty, and gives the
 // programs' major version. ErrVersion: postgres is older than OldestMajor or newer than NewestMajor, or of another major
-// version than the data, whose server could not start. Each warning names a program of another major version than
+// version than the data, whose server could not start. Each warning names a minor version to leave, a program of another major version than
 // postgres, or one that does not say: pg_waldump and pg_rewind refuse such data, and without pg_waldump a node gives no promise (V3).
 func CheckVersion(ctx context.Context, binDir, dataDir string) (major int, warnings []string, err error) {
-	major, err = programMajor(ctx, filepath.Join(binDir, "postgres"))
+	major, minor, err := programVersion(ctx, filepath.Join(binDir, "postgres"))
 	if err != nil {
 		return 0, nil, err
+	}
+	if fixed := startRaceFixed[major]; minor < fixed {
+		warnings = append(warnings, fmt.Sprintf("PostgreSQL %d.%d may acknowledge commits without a standby's confirmation in the first moments after a restart: %d.%d has the mend, update to it", major, minor, major, fixed))
 	}
 	if major < OldestMajor || major > NewestMajor {
 		return 0, nil, fmt.Errorf("%s: want PostgreSQL %d to %d, have %d: %w", binDir, OldestMajor, NewestMajor, major, ErrVersion)
@@ -62,8 +65,21 @@ func CheckVersion(ctx context.Context, binDir, dataDir string) (major int, warni
 	return major, warnings, nil
 }
 
+// startRaceFixed is, by major version, the first minor one in which backends wait from the first moment on: before, they
+// did not until the checkpointer had read synchronous_standby_names (S3), and sessions may come before it has. A standby that
+// is promoted has had its checkpointer for long; a primary that is restarted in place has not.
+// Source: "Fix race condition in handling of synchronous_standby_names immediately after startup", release notes of 17.5,
+// 16.9, 15.13, 14.18 and 13.21 (May 2025); SYNC_STANDBY_INIT in syncrep.c.
+var startRaceFixed = map[int]int{13: 21, 14: 18, 15: 13, 16: 9, 17: 5}
+
 // programMajor asks a program for its major version.
 func programMajor(ctx context.Context, path string) (int, error) {
+	major, _, err := programVersion(ctx, path)
+	return major, err
+}
+
+// programVersion asks a program for its version; a development version's minor is 0.
+func programVersion(ctx context.Context, path string) (major, minor int, err error) {
 	limited, cancel := context.WithTimeout(ctx, versionTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(limited, path, "--version")
@@ -73,24 +89,29 @@ func programMajor(ctx context.Context, path string) (int, error) {
 		err = fmt.Errorf("ended because %w", context.Cause(limited))
 	}
 	if err != nil {
-		return 0, fmt.Errorf("version of %s: %w", path, err)
+		return 0, 0, fmt.Errorf("version of %s: %w", path, err)
 	}
-	major, err := parseVersion(string(out))
+	major, minor, err = parseVersion(string(out))
 	if err != nil {
-		return 0, fmt.Errorf("version of %s: %w", path, err)
+		return 0, 0, fmt.Errorf("version of %s: %w", path, err)
 	}
-	return major, nil
+	return major, minor, nil
 }
 
-// parseVersion reads the major version from what a program prints, such as "postgres (PostgreSQL) 15.18 (Debian ...)",
+// parseVersion reads the version from what a program prints, such as "postgres (PostgreSQL) 15.18 (Debian ...)",
 // "initdb (PostgreSQL) 18beta1".
-func parseVersion(text string) (int, error) {
+func parseVersion(text string) (major, minor int, err error) {
 	_, rest, ok := strings.Cut(text, "(PostgreSQL) ")
-	major, err := leadingNumber(rest)
+	major, err = leadingNumber(rest)
 	if !ok || err != nil {
-		return 0, fmt.Errorf("%q: want (PostgreSQL) and a number", strings.TrimSpace(text))
+		return 0, 0, fmt.Errorf("%q: want (PostgreSQL) and a number", strings.TrimSpace(text))
 	}
-	return major, nil
+	if _, after, released := strings.Cut(strings.Fields(rest)[0], "."); released {
+		if minor, err = leadingNumber(after); err != nil {
+			return 0, 0, fmt.Errorf("%q: want a number after the point: %w", strings.TrimSpace(text), err)
+		}
+	}
+	return major, minor, nil
 }
 
 // leadingNumber is the number with which text begins: the major version in "18beta1" or "17.10".

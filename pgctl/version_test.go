@@ -15,19 +15,22 @@ import (
 func TestParseVersion(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		text string
-		want int // 0: an error
+		text  string
+		want  int // 0: an error
+		minor int
 	}{
-		{"postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", 15},
-		{"pg_waldump (PostgreSQL) 18.4\n", 18},
-		{"initdb (PostgreSQL) 19beta1\n", 19},
-		{"postgres (PostgreSQL) 9.6.24\n", 9},
-		{"postgres 17.1\n", 0},
-		{"postgres (PostgreSQL) devel\n", 0},
-		{"", 0},
+		{"postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", 15, 18},
+		{"pg_waldump (PostgreSQL) 18.4\n", 18, 4},
+		{"initdb (PostgreSQL) 19beta1\n", 19, 0},
+		{"postgres (PostgreSQL) 9.6.24\n", 9, 6},
+		{"postgres (PostgreSQL) 17.x\n", 0, 0},
+		{"postgres 17.1\n", 0, 0},
+		{"postgres (PostgreSQL) devel\n", 0, 0},
+		{"postgres (PostgreSQL) \n", 0, 0},
+		{"", 0, 0},
 	} {
-		if got, err := parseVersion(c.text); got != c.want || (err != nil) != (c.want == 0) {
-			t.Errorf("%q: %d, %v, want %d", c.text, got, err, c.want)
+		if got, minor, err := parseVersion(c.text); got != c.want || minor != c.minor || (err != nil) != (c.want == 0) {
+			t.Errorf("%q: %d.%d, %v, want %d.%d", c.text, got, minor, err, c.want, c.minor)
 		}
 	}
 }
@@ -76,7 +79,9 @@ func TestCheckVersion(t *testing.T) {
 		{"too new", whole("19beta1"), "", 0, ""},
 		{"other data", whole("17.10"), "16\n", 0, ""},
 		{"another's pg_waldump", other, "17\n", 17, "pg_waldump is of PostgreSQL 15, postgres of 17"},
-		{"no pg_rewind", map[string]string{"postgres": "14.1", "pg_controldata": "14.1", "pg_waldump": "14.1"}, "", 14, ""},
+		{"no pg_rewind", map[string]string{"postgres": "14.18", "pg_controldata": "14.18", "pg_waldump": "14.18"}, "", 14, ""},
+		{"before the mend of the start", whole("15.12"), "", 15, "15.13 has the mend, update to it"},
+		{"18 never lacked it", whole("18.0"), "", 18, ""},
 	} {
 		bin, data := programs(t, c.versions), t.TempDir()
 		if c.data != "" {

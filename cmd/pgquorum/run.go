@@ -96,7 +96,7 @@ func checkVersion(ctx context.Context, c *config.Config, log *slog.Logger) error
 		return fmt.Errorf("postgresql.bin_dir: %w", err)
 	}
 	for _, w := range warnings {
-		log.WarnContext(ctx, "program of another version", "reason", w)
+		log.WarnContext(ctx, "installed version of postgresql", "reason", w)
 	}
 	log.InfoContext(ctx, "postgresql found", "major", major, "bin_dir", c.PostgreSQL.BinDir)
 	return nil
