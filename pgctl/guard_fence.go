@@ -146,6 +146,9 @@ func (g *guardServer) due(now cluster.Instant) *fencing {
 		if why := g.frozen.over(now); why != "" {
 			return g.endFrozen(now, true, why)
 		}
+		if g.lease.Term != 0 { // what is about to go on needs a watchdog that was fed
+			g.allowFeed()
+		}
 	case lapsed && g.mayFreeze(now):
 		g.beginFreeze(now)
 	case lapsed:

@@ -170,6 +170,8 @@ func (f *fencer) look(fr *freeze) {
 	case g.frozen != fr:
 	case running > 0 || err != nil:
 		g.endFrozen(now, true, f.sweep.ran("somebody let it go on"))
+	case fr.thaw != nil: // it came meanwhile, and does not wait
+		g.ring(fr, now)
 	default:
 		g.ring(fr, now.Add(max(recheck, 10*now.Sub(began))))
 	}
@@ -253,11 +255,13 @@ func (g *guardServer) release(fr *freeze, order *thawing) error {
 	}
 	fr.thaw = nil
 	if err := g.holds(order.term); err != nil {
+		g.ring(fr, cluster.Boottime()) // the order took the timer's ring for itself, and the fence point has come
 		return fmt.Errorf("thaw: %w", err)
 	}
+	g.frozen, g.pm.term = nil, order.term
 	if err := g.timer.set(g.lease.End.Add(-g.budget)); err != nil {
 		panic(err) // see beginFence
 	}
-	g.frozen, g.pm.term = nil, order.term
+	g.allowFeed()
 	return nil
 }

@@ -211,8 +211,8 @@ func (g *guardServer) promotable(t cluster.Term) error {
 
 // stop ends Postgres in stages and returns when all of it is reaped. It holds nothing that a fence needs.
 func (g *guardServer) stop(s *guardSession, mode StopMode, deadline time.Duration) error {
-	if f := g.endFrozenByOrder(s); f != nil {
-		<-f.done
+	if g.endFrozenByOrder(s) != nil {
+		g.stopped(0) // not for the marks: their disk may hang
 		return nil
 	}
 	switch mode {

@@ -64,7 +64,7 @@ func (g *guardServer) setWatchdog(s *WatchdogSettings) error {
 			g.dog.problem, g.dog.failedAt = "", 0
 		}
 	}
-	term, runs := g.lease.Term, g.pm != nil && (g.pm.primary || g.pm.promoted)
+	term, runs := g.lease.Term, g.pm != nil && (g.pm.primary || g.pm.promoted) && g.dog.held == nil
 	g.mu.Unlock()
 	g.lookAtWatchdog()
 	if runs && term != 0 {
@@ -80,11 +80,15 @@ func (g *guardServer) armWatchdog(t cluster.Term) {
 	defer g.dog.io.Unlock()
 	g.mu.Lock()
 	s, held, err := g.dog.asked, g.dog.held, g.holds(t)
+	fits := held != nil && !g.dog.endless && g.dog.problem == ""
 	g.mu.Unlock()
-	if err != nil || s.Mode == cluster.WatchdogOff {
+	switch {
+	case err != nil || s.Mode == cluster.WatchdogOff:
 		return // what is wrong with the lease, the checks that follow say (U2)
+	case fits:
+		return // takers rely on the timeout that it has; the settings' is for the next one
 	}
-	w, err := held, error(nil)
+	w := held
 	if w == nil {
 		w, err = openWatchdog(g.dog.driver, s.Device)
 	}
@@ -147,11 +151,11 @@ func (g *guardServer) ringAt(fencePoint cluster.Instant) cluster.Instant {
 // allowFeed is the fencing thread's word that it has turned under a live lease. It does not feed by itself: a driver may take
 // seconds, and a fence must not wait for it. Called with mu held.
 func (g *guardServer) allowFeed() {
+	if err := g.timer.set(g.frozen.ringAt(g.lease.End.Add(-g.budget))); err != nil { // setLease may have rung for the feeding
+		panic(err) // see beginFence
+	}
 	if g.dog.held == nil {
 		return
-	}
-	if err := g.timer.set(g.frozen.ringAt(g.lease.End.Add(-g.budget))); err != nil {
-		panic(err) // see beginFence
 	}
 	select {
 	case g.dog.turn <- struct{}{}:
@@ -252,7 +256,7 @@ func (g *guardServer) disarmWatchdog(done func() bool) {
 		g.mu.Lock()
 		g.dog.held, g.dog.endless = w, true
 		g.mu.Unlock()
-		g.log.Warn("watchdog cannot be disarmed; it is fed as long as no primary can be here", "error", err)
+		go g.log.Warn("watchdog cannot be disarmed; it is fed as long as no primary can be here", "error", err) // feeding does not wait for the log's disk
 		return
 	}
 	g.log.Info("watchdog disarmed", "device", w.path, "error", err)
@@ -282,12 +286,14 @@ func (g *guardServer) lookAtWatchdog() {
 		problem = fmt.Sprintf("%s: %v", s.Device, err)
 	}
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.dog.held == nil && g.dog.asked == s {
-		if problem != "" && problem != g.dog.problem {
-			g.log.Warn("no watchdog", "mode", s.Mode, "reason", problem)
-		}
+	mine := g.dog.held == nil && g.dog.asked == s
+	news := mine && problem != "" && problem != g.dog.problem
+	if mine {
 		g.dog.problem, g.dog.failedAt = problem, 0
+	}
+	g.mu.Unlock()
+	if news { // with nothing held: the log's disk may hang
+		g.log.Warn("no watchdog", "mode", s.Mode, "reason", problem)
 	}
 }
 

@@ -88,12 +88,12 @@ func watchdogHandOver(t *testing.T, template string) {
 	}
 	b.must(b.g.Stop(ctxFor(t), StopFast, 0))
 	b.must(b.g.Fence(ctxFor(t), 3))
-	b.awaitJournal(device, "open, timeout=5, timeout=5, "+disarmed)
+	b.awaitJournal(device, "open, timeout=5, "+disarmed)
 	b.startPrimary(4)
-	b.awaitJournal(device, "open, timeout=5, timeout=5, "+disarmed+", open, timeout=5")
+	b.awaitJournal(device, "open, timeout=5, "+disarmed+", open, timeout=5")
 	b.must(b.g.Stop(ctxFor(t), StopFast, 0))
 	b.must(b.g.Quit(ctxFor(t))) // under a live lease, with nothing left
-	b.awaitJournal(device, "open, timeout=5, timeout=5, "+disarmed+", open, timeout=5, "+disarmed)
+	b.awaitJournal(device, "open, timeout=5, "+disarmed+", open, timeout=5, "+disarmed)
 }
 
 // A standby needs none, also when a lease is armed; its promotion opens it.

@@ -112,7 +112,7 @@ func (m *mux) sendHello(c *conn, addr string, h hello) (a helloAnswer, err error
 		}
 		m.setInner(c, tls.Client(c.Conn, cfg))
 	}
-	known := m.view().ClusterID
+	known := m.clusterID()
 	h.Proto, h.Scope, h.ClusterID, h.Node, h.UID = helloProto, m.scope, known, m.self, m.uid
 	if err := writeMessage(c.Conn, h); err != nil {
 		return a, err

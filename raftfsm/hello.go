@@ -99,7 +99,7 @@ func readMessage(r io.Reader, into any) error {
 
 // objection says why a hello to this node is refused, all but the name's uid; empty: it is not.
 func (m *mux) objection(h hello) string {
-	switch known := m.view().ClusterID; {
+	switch known := m.clusterID(); {
 	case h.Proto != helloProto:
 		return fmt.Sprintf("protocol version %d is not spoken by %s, which speaks %d", h.Proto, m.self, helloProto)
 	case h.Scope != m.scope:
@@ -119,10 +119,24 @@ func (m *mux) objection(h hello) string {
 // known gives the uid under which the cluster knows a node: the registry's, and before it has registered that with which
 // the first members bootstrapped. Empty: none.
 func (m *mux) known(node cluster.NodeID) cluster.UID {
-	if reg := m.view().Nodes[node].UID; reg != "" {
+	v := m.view()
+	_, kept, index := m.place.remembers(node)
+	switch reg := v.Nodes[node].UID; {
+	case reg != "" && (kept == "" || v.Index >= index):
 		return reg
+	case kept != "":
+		return kept
 	}
 	return m.place.founders()[node]
+}
+
+// clusterID is the cluster's id, of the state machine or as this node remembers it; empty: not known yet.
+func (m *mux) clusterID() string {
+	if id := m.view().ClusterID; id != "" {
+		return id
+	}
+	id, _, _ := m.place.remembers("")
+	return id
 }
 
 // nameObjection says why a node may not bear its name with its uid: the name is this node's own, the registry has
@@ -134,14 +148,14 @@ func (m *mux) nameObjection(node cluster.NodeID, uid cluster.UID) string {
 		}
 		return ""
 	}
-	switch reg, known := m.view().Nodes[node].UID, m.known(node); {
+	switch known := m.known(node); {
 	case known == "":
 	case known == uid:
 		return ""
-	case reg == "":
+	case m.clusterID() == "":
 		return fmt.Sprintf("node name %s is taken by the first member with uid %s, not %s", node, known, uid)
 	default:
-		return fmt.Sprintf("node name %s is registered with uid %s, not %s", node, reg, uid)
+		return fmt.Sprintf("node name %s is registered with uid %s, not %s", node, known, uid)
 	}
 	for c := range m.conns {
 		if c.node == node && c.uid != "" && c.uid != uid && c.holdsName() {

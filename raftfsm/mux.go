@@ -194,7 +194,7 @@ func (m *mux) receiveHello(c *conn) error {
 	if err := readMessage(c.Conn, &h); err != nil {
 		return err
 	}
-	answer := helloAnswer{Node: m.self, UID: m.uid, ClusterID: m.view().ClusterID, Error: m.objection(h)}
+	answer := helloAnswer{Node: m.self, UID: m.uid, ClusterID: m.clusterID(), Error: m.objection(h)}
 	if answer.Error == "" && h.Kind == kindRaft && m.raftSide.isClosed() {
 		answer.Error = fmt.Sprintf("raft is closed on %s", m.self)
 	}

@@ -82,9 +82,10 @@ func Open(ctx context.Context, opt Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		opt: opt, fsm: newFSM(opt.Scope, opt.Wake), answers: newAnswers(), acks: newAcks(opt.Clock),
+		opt: opt, answers: newAnswers(), acks: newAcks(opt.Clock),
 		progress: newProgress(), ending: make(chan struct{}), closeDone: make(chan struct{}),
 	}
+	n.fsm = newFSM(opt.Scope, n.applied)
 	n.spreading = time.AfterFunc(time.Hour, n.spread)
 	n.spreading.Stop()
 	if err := n.open(ctx); err != nil {
@@ -92,6 +93,16 @@ func Open(ctx context.Context, opt Options) (*Node, error) {
 		return nil, err
 	}
 	return n, nil
+}
+
+// applied is told of each change of the state, before anybody acts on it.
+func (n *Node) applied() {
+	if n.place != nil {
+		if err := n.place.learn(n.fsm.View()); err != nil {
+			n.opt.Log.Error("identities not kept", "error", err)
+		}
+	}
+	n.opt.Wake()
 }
 
 // open does Open's work; what it has opened when it fails, abandon closes.

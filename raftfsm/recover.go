@@ -73,7 +73,17 @@ func RecoverAlone(dir, scope, addr string, c cluster.Recover) (kept string, err 
 	if err := raft.RecoverCluster(conf, f, s.bolt, s.bolt, s.files, trans, alone); err != nil {
 		return kept, fmt.Errorf("recover %s: %w", dir, err)
 	}
-	return kept, nil
+	return kept, rename(dir, c.ClusterID)
+}
+
+// rename gives the node of dir to the cluster that goes on: from its first hello on it refuses who is of the former one.
+func rename(dir, clusterID string) error {
+	id, known, err := readIdentity(dir)
+	if err != nil || !known {
+		return err
+	}
+	id.Cluster, id.Known, id.Index = clusterID, nil, 0
+	return id.write(dir)
 }
 
 // recovering is the state machine whose snapshot has the operator's word applied.

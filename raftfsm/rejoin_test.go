@@ -236,6 +236,38 @@ func TestWipedNodeIsTakenIn(t *testing.T) {
 	}
 }
 
+// Who bears which name is known from the first hello after a start on, not only once a leader has been found: else a replaced
+// node and one of the founders, which knew its former uid, would never speak, and with the third away there were no leader.
+func TestReplacedNodeIsKnownAfterARestart(t *testing.T) {
+	t.Parallel()
+	p := newPrepared(t, "n1", "n2", "n3")
+	p.start("n1", "n2", "n3")
+	p.onLeader("the cluster's id", func(ctx context.Context, leader *Node) error {
+		_, err := leader.Apply(ctx, cluster.Claim{Node: leader.opt.Self, ClusterID: "c1", Config: testConfig()})
+		return err
+	})
+	p.register()
+	p.stop("n3")
+	p.wipe("n3", false)
+	p.start("n3")
+	uid := p.nodes["n3"].opt.UID
+	eventually(t, "the leader knows of it", func() bool { return len(p.leader().Applicants()) == 1 })
+	p.onLeader("n3 is taken in", func(ctx context.Context, leader *Node) error {
+		return takeIn(ctx, leader, cluster.Applicant{Node: "n3", UID: uid, RaftAddr: p.members["n3"]})
+	})
+	eventually(t, "all know its uid", func() bool {
+		return !slices.ContainsFunc(p.all(), func(n *Node) bool { return n.View().Nodes["n3"].UID != uid })
+	})
+	p.stop("n1", "n2", "n3")
+	for _, name := range []cluster.NodeID{"n1", "n3"} {
+		if id, _, err := readIdentity(p.dirs[name]); err != nil || id.Cluster != "c1" || id.Known["n3"] != uid || id.Index == 0 {
+			t.Errorf("%s: identity %+v, %v", name, id, err)
+		}
+	}
+	p.start("n1", "n3")
+	p.leader()
+}
+
 // A name is not free for an applicant while its bearer lives.
 func TestApplicantBesideALivingNode(t *testing.T) {
 	t.Parallel()

@@ -185,9 +185,11 @@ func higherPromise(o *Observation) cluster.Term {
 func acquireInPlace(o *Observation, why Reason, detail string) Decision {
 	cur, _ := o.View.Current()
 	k := o.View.Key
+	lease := k.Lease
+	lease.Watchdog = max(lease.Watchdog, o.Lease0.Watchdog) // the device that is held keeps its timeout until it is disarmed
 	return Decision{Action: Acquire, Reason: why, Term: k.Term + 1, Detail: detail,
 		Acquire: cluster.AcquireLeader{
 			Node: o.Self, ExpectTerm: k.Term, RulesVersion: o.View.RulesVersion, Member: k.Member, InPlace: true,
-			Parent: k.Timeline, Lease: k.Lease, Standbys: cur.Standbys, K: cur.K, Mode: cur.Mode,
+			Parent: k.Timeline, Lease: lease, Standbys: cur.Standbys, K: cur.K, Mode: cur.Mode,
 		}}
 }

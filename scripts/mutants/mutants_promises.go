@@ -20,7 +20,7 @@ var mutantsOfPromises = []mutant{
 	{"promotion-without-its-required-watchdog", "C2", "agent/decide/primary.go",
 		"\tif o.Local.Guard.Watchdog.Missing() != \"\" { // section 11\n\t\treturn handOver(o, ReasonNoWatchdog)\n\t}\n\tif d, ok := promoteFull(o); ok {", "\tif d, ok := promoteFull(o); ok {", "./agent/decide", "^TestWatchdogIsRequired$"},
 	{"candidate-below-m", "C2", "agent/decide/candidate.go",
-		"return o.View.Forks.Compare(q[n].Position, m) < 0 })", "return false && n == \"\" })", "./agent/decide", "^TestC1AgainstASecondModel$"},
+		"return o.View.Forks.Compare(q[n].Position, m) < 0 })", "return false && n == \"\" })", "./agent/decide", "^(TestC2Choose|TestC1AgainstASecondModel)$"},
 	{"priority-before-position", "C2", "agent/decide/candidate.go",
 		"\t\tcase c != 0:\n\t\t\treturn c\n\t\tcase na.Tags.FailoverPriority != nb.Tags.FailoverPriority:\n\t\t\treturn nb.Tags.FailoverPriority - na.Tags.FailoverPriority\n",
 		"\t\tcase na.Tags.FailoverPriority != nb.Tags.FailoverPriority:\n\t\t\treturn nb.Tags.FailoverPriority - na.Tags.FailoverPriority\n\t\tcase c != 0:\n\t\t\treturn c\n",
