@@ -28,7 +28,7 @@ import (
 func main() {
 	list := flag.Bool("list", false, "list the mutants and run nothing")
 	only := flag.String("only", "", "run the mutant of this `name` alone")
-	out := flag.String("out", "", "write what came of each to this `file`, for -doc")
+	out := flag.String("out", "", "enter what came of each into this `file`, for -doc; what it says of others stays")
 	doc := flag.Bool("doc", false, "print the page docs/mutants.md, from two files that -out wrote: the tests' and the simulation's")
 	seeds := flag.Int("sim", 0, "play this many `seeds` of the simulation on each, instead of its own tests")
 	flag.Parse()
@@ -57,11 +57,8 @@ func main() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	results, bad, err := runAll(ctx, chosen, flags)
+	bad, err := runAll(ctx, chosen, flags, func(r result) error { return enter(*out, *seeds, r) })
 	stop()
-	if err == nil && *out != "" {
-		err = record{Seeds: *seeds, Results: results}.write(*out)
-	}
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -90,33 +87,37 @@ func simulated(chosen []mutant) []mutant {
 }
 
 // runAll tries one mutant after the other, says on stderr how it goes, and prints the table at the end. bad counts those
-// that were not caught, for whatever reason. The tests get flags besides.
-func runAll(ctx context.Context, chosen []mutant, flags []string) (results []result, bad int, err error) {
+// that were not caught, for whatever reason. The tests get flags besides; each result is told at once.
+func runAll(ctx context.Context, chosen []mutant, flags []string, tell func(result) error) (bad int, err error) {
 	tree, err := copyTree(ctx)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	tree.flags = flags
 	defer tree.remove()
+	var results []result
 	for i, m := range chosen {
 		began := time.Now()
 		r := result{Name: m.name}
 		r.Verdict, r.By = tree.try(ctx, m)
 		if ctx.Err() != nil {
-			return nil, 0, ctx.Err()
+			return 0, ctx.Err()
 		}
 		if r.Verdict != caught {
 			bad++
 		}
 		fmt.Fprintf(os.Stderr, "%d/%d %s: %s %s (%v)\n", i+1, len(chosen), m.name, r.Verdict, r.By, time.Since(began).Round(100*time.Millisecond))
 		results = append(results, r)
+		if err := tell(r); err != nil {
+			return 0, err
+		}
 	}
 	table(os.Stdout, func(row func(...any)) {
 		for i, m := range chosen {
 			row(m.name, m.rule, m.pkg+" "+m.run, results[i].Verdict, results[i].By)
 		}
 	})
-	return results, bad, nil
+	return bad, nil
 }
 
 // table prints rows in columns.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ type result struct {
 	By      string `json:"by,omitempty"`
 }
 
-// record is what one run of many found.
+// record is what runs of many found.
 type record struct {
 	Seeds   int      `json:"seeds,omitempty"` // of the simulation; 0: the tests themselves
 	Results []result `json:"results"`
@@ -29,6 +30,24 @@ func (r record) write(file string) error {
 		return err
 	}
 	return os.WriteFile(file, append(data, '\n'), 0o644)
+}
+
+// enter puts what came of one mutant into a file, in the place of what it says of that one. An empty name: there is no file.
+func enter(file string, seeds int, came result) error {
+	if file == "" {
+		return nil
+	}
+	r, err := readRecord(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case r.Seeds != seeds:
+		return fmt.Errorf("%s is of %d seeds of the simulation, not of %d: write into another file", file, r.Seeds, seeds)
+	}
+	r.Seeds = seeds
+	r.Results = append(slices.DeleteFunc(r.Results, func(old result) bool { return old.Name == came.Name }), came)
+	return r.write(file)
 }
 
 func readRecord(file string) (r record, err error) {
@@ -72,8 +91,10 @@ func page(w io.Writer, files []string) error {
 			byTests++
 		}
 		s, tried := sim.of(m.name)
-		found := "not by models"
+		found := "not tried"
 		switch {
+		case strings.HasPrefix(m.file, "pgctl/"):
+			found = "not by models"
 		case tried && s.Verdict == caught:
 			found = s.By
 			seen++
@@ -99,7 +120,7 @@ Each row is one rule of [protocol.md](protocol.md), broken by a change of the so
 scripts/mutants; "make mutants" tries them all, "go run ./scripts/mutants -only NAME" one. This page is printed by "go run ./scripts/mutants -doc".
 
 In the last run %d mutants were tried: %d were caught by tests, those of the guard by the real guard process with a real PostgreSQL. The simulation by itself, which has models in the place of
-package pgctl, found %d of the %d that it can see, within %d schedules each. What it does not find breaks a second line behind another rule, changes only how long something takes, or
+package pgctl, found %d of the %d that were tried on it, within %d schedules each. What it does not find breaks a second line behind another rule, changes only how long something takes, or
 needs what is not drawn; that is what the tests beside it are for.
 
 | rule | mutant | broken in | caught by | seen by the simulation |
