@@ -103,6 +103,11 @@ chaos: build ## faults drawn from a seed on real clusters (root); MINUTES=60, SE
 	PGQUORUM_BIN=$(CURDIR)/$(BIN) go test -tags integration -count=1 -v -timeout $$(awk 'BEGIN { print int($(MINUTES)) + 20 }')m ./integration \
 		-run '^TestChaos$$' -args -minutes $(MINUTES) -nodes $(NODES) $(if $(SEED),-seed $(SEED)) $(ARGS)
 
+.PHONY: soak
+soak: HOURS = 8
+soak: ## simulated schedules and chaos with seeds never played before (root); HOURS=8, WHAT=sim or chaos; goes on where docs/soak.tsv ends
+	scripts/soak.sh $(HOURS) $(WHAT)
+
 # Of the scenarios' outages, SCENARIO chooses. ARGS go to the test binary, such as ARGS='-seconds 5 -rounds 1 -handovers 1'.
 .PHONY: bench
 bench: N = 5

@@ -34,6 +34,7 @@ const (
 	faultSwitchover  = "switchover"
 	faultTerminate   = "agent restart"
 	faultLoseData    = "data directory lost"
+	faultLoseRaft    = "raft store lost"
 	faultClockJumped = "clock jump"
 )
 
@@ -83,6 +84,7 @@ var kinds = []drawn{
 	{kind: faultSwitchover, weight: 4},
 	{kind: faultTerminate, weight: 3},
 	{kind: faultLoseData, weight: 1},
+	{kind: faultLoseRaft, weight: 1},
 	{kind: faultClockJumped, weight: 2, amount: [2]int{-120, 120}},
 }
 
@@ -125,8 +127,11 @@ func NewDraw(seed uint64, nodes int) *Draw {
 	return &Draw{rng: rand.New(rand.NewPCG(seed, 0)), nodes: nodes}
 }
 
-// Next draws the next step. A lost data directory is the only copy's loss that k bears, so nothing else is lost beside it
-// and the cluster is whole before and after.
+// loses says whether a node forgets with it what it has acknowledged: commits, or votes and promises. k and Raft bear one
+// such loss, so nothing else is lost beside it and the cluster is whole before and after.
+func (f Fault) loses() bool { return f.Kind == faultLoseData || f.Kind == faultLoseRaft }
+
+// Next draws the next step.
 func (d *Draw) Next() Step {
 	s := Step{First: d.fault(true)}
 	pair := d.rng.Float64() < chancePair
@@ -136,7 +141,7 @@ func (d *Draw) Next() Step {
 		s.OnChange = d.rng.Float64() < chanceOnChange
 		s.After = time.Duration(d.rng.Float64() * float64(maxAfter))
 	}
-	s.Converge = d.rng.Float64() < chanceConverge || s.First.Kind == faultLoseData
+	s.Converge = d.rng.Float64() < chanceConverge || s.First.loses()
 	s.Rest = d.exponential(meanRest, 0, maxRest)
 	return s
 }
@@ -163,7 +168,7 @@ func (d *Draw) fault(mayLose bool) Fault {
 		if f.Kind == faultReplay && f.Target == 0 {
 			f.Target, f.Peer = f.Peer, 0 // a primary replays nothing
 		}
-		if f.Kind != faultLoseData || mayLose {
+		if !f.loses() || mayLose {
 			return f
 		}
 	}

@@ -35,7 +35,7 @@ func TestDrawBounds(t *testing.T) {
 			if s.Second != nil {
 				faults = append(faults, *s.Second)
 				pairs++
-				if s.Second.Kind == faultLoseData {
+				if s.Second.loses() {
 					t.Fatalf("a data directory is lost beside another fault's beginning: %v, %v", s.First, s.Second)
 				}
 			}
@@ -45,7 +45,7 @@ func TestDrawBounds(t *testing.T) {
 					t.Fatalf("out of bounds: %+v", f)
 				}
 			}
-			if s.First.Kind == faultLoseData && !s.Converge {
+			if s.First.loses() && !s.Converge {
 				t.Fatalf("no wait for a whole cluster after a lost data directory: %+v", s)
 			}
 		}

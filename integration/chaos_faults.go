@@ -64,7 +64,9 @@ func (r *chaosRun) inject(ctx context.Context, f Fault) (begun, error) {
 	case faultTerminate:
 		err = r.terminate(ctx, &b, h)
 	case faultLoseData:
-		err = r.loseData(&b, h)
+		err = r.lose(&b, h, h.Data())
+	case faultLoseRaft:
+		err = r.lose(&b, h, h.Raft())
 	case faultClockJumped:
 		err = r.jump(&b, h, f)
 	default:
@@ -152,11 +154,12 @@ func (r *chaosRun) crash(b *begun, hosts ...*chaosHost) error {
 	return nil
 }
 
-func (r *chaosRun) loseData(b *begun, h *chaosHost) error {
+// lose is a crash from which a directory does not come back.
+func (r *chaosRun) lose(b *begun, h *chaosHost, dir string) error {
 	if err := r.crash(b, h); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(h.Data()); err != nil {
+	if err := os.RemoveAll(dir); err != nil {
 		return errors.Join(err, b.end())
 	}
 	return nil

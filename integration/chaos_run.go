@@ -120,7 +120,7 @@ func (r *chaosRun) play(ctx context.Context, broken <-chan error) error {
 		}
 		step := draw.Next()
 		r.log.Steps = append(r.log.Steps, step)
-		if step.First.Kind == faultLoseData && !r.converge(ctx) {
+		if step.First.loses() && !r.converge(ctx) {
 			return nil
 		}
 		if err := r.step(ctx, step); err != nil {

@@ -21,7 +21,7 @@ type entry struct {
 	Body    json.RawMessage `json:"body"`
 }
 
-// errUnknownEntry marks a log entry of a version or kind that this binary does not know.
+// errUnknownEntry marks a log entry of a version, kind or form that this binary does not know.
 var errUnknownEntry = errors.New("unknown entry")
 
 // decoders has every kind of command. Kinds stand in Raft logs: none is ever renamed or used again.
@@ -72,8 +72,8 @@ func decodeCommand(data []byte) (cluster.Command, error) {
 		return nil, fmt.Errorf("entry kind %q: no such kind in version %d: %w", e.Kind, commandVersion, errUnknownEntry)
 	}
 	cmd, err := decode(e.Body)
-	if err != nil {
-		return nil, fmt.Errorf("entry kind %q: %w", e.Kind, err)
+	if err != nil { // it is JSON, so it was written like that: by another version
+		return nil, fmt.Errorf("entry kind %q: %w: %w", e.Kind, errUnknownEntry, err)
 	}
 	return cmd, nil
 }

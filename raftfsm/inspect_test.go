@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"pgquorum/cluster"
@@ -177,6 +178,31 @@ func TestSoundStoreStays(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	for name, entry := range map[string]string{
+		"another version wrote an entry": `{"v":2,"kind":"claim","body":{}}`,
+		"another kind of entry":          `{"v":1,"kind":"divine","body":{}}`,
+		"a field more in an entry":       `{"v":1,"kind":"count_handback","body":{"term":1,"times":2}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := usedStore(t, false)
+			log := filepath.Join(dir, storeDir, logFile)
+			store, err := raftboltdb.NewBoltStore(log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last, err := store.LastIndex()
+			if err = errors.Join(err, store.StoreLog(&raft.Log{Index: last + 1, Term: 9, Type: raft.LogCommand, Data: []byte(entry)}), store.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Prepare(dir, "", discard); !errors.Is(err, errUnknownEntry) {
+				t.Errorf("error %v", err)
+			}
+			if _, err := os.Stat(log); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	t.Run("its identity is missing", func(t *testing.T) {
 		t.Parallel()
 		dir := usedStore(t, false)
