@@ -92,8 +92,9 @@ func (g *guardServer) armWatchdog(t cluster.Term) {
 	if w == nil {
 		w, err = openWatchdog(g.dog.driver, s.Device)
 	}
+	timeout := time.Duration(0)
 	if err == nil {
-		err = w.fit(s)
+		timeout, err = w.fit(s)
 	}
 	endless := false
 	if err != nil && w != nil && held == nil {
@@ -108,27 +109,31 @@ func (g *guardServer) armWatchdog(t cluster.Term) {
 	if held == nil && (err == nil || endless) {
 		g.dog.held, g.dog.endless = w, endless
 	}
+	if timeout != 0 {
+		w.timeout = timeout
+	}
 	g.notify() // the lease may have ended meanwhile: then it is disarmed again
 	g.mu.Unlock()
 	if err != nil {
 		g.log.Warn("no watchdog", "mode", s.Mode, "error", err)
 		return
 	}
-	g.log.Info("watchdog open", "device", s.Device, "timeout", w.timeout)
+	g.log.Info("watchdog open", "device", s.Device, "timeout", timeout)
 }
 
-// fit asks the driver for the timeout that the settings want. In mode required takers rely on no longer one.
-func (w *watchdog) fit(s WatchdogSettings) error {
-	if err := w.setTimeout(s.Timeout); err != nil {
-		return err
-	}
+// fit asks the driver for the timeout that the settings want, and gives what it has, also when that does not do. In mode
+// required takers rely on no longer one.
+func (w *watchdog) fit(s WatchdogSettings) (time.Duration, error) {
+	timeout, err := w.setTimeout(s.Timeout)
 	switch {
-	case w.timeout < s.Least:
-		return fmt.Errorf("%s: its driver gives a timeout of %v, want %v at least", w.path, w.timeout, s.Least)
-	case w.timeout > s.Timeout && s.Mode == cluster.WatchdogRequired:
-		return fmt.Errorf("%s: its driver gives a timeout of %v, and watchdog.timeout is %v: raise that, or choose another device", w.path, w.timeout, s.Timeout)
+	case err != nil:
+		return 0, err
+	case timeout < s.Least:
+		err = fmt.Errorf("%s: its driver gives a timeout of %v, want %v at least", w.path, timeout, s.Least)
+	case timeout > s.Timeout && s.Mode == cluster.WatchdogRequired:
+		err = fmt.Errorf("%s: its driver gives a timeout of %v, and watchdog.timeout is %v: raise that, or choose another device", w.path, timeout, s.Timeout)
 	}
-	return nil
+	return timeout, err
 }
 
 // watched says whether a primary may be made as far as the watchdog goes. Called with mu held.
@@ -266,10 +271,13 @@ func (g *guardServer) disarmWatchdog(done func() bool) {
 func (g *guardServer) leaveWatchdog() {
 	g.disarmWatchdog(g.nothingLeft)
 	g.mu.Lock()
-	w := g.dog.held
+	path, within := "", time.Duration(0)
+	if w := g.dog.held; w != nil {
+		path, within = w.path, w.timeout
+	}
 	g.mu.Unlock()
-	if w != nil {
-		g.log.Error("guard ends under a running watchdog: it resets this machine", "device", w.path, "within", w.timeout)
+	if path != "" {
+		g.log.Error("guard ends under a running watchdog: it resets this machine", "device", path, "within", within)
 	}
 }
 

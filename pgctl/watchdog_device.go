@@ -38,7 +38,7 @@ const (
 type watchdog struct {
 	file    watchdogFile
 	path    string
-	timeout time.Duration // as the driver has it; 0: not known
+	timeout time.Duration // as the driver has it; 0: not known; guarded by guardServer.mu
 }
 
 // openWatchdog opens the device: from here on the machine is reset unless it is fed or disarmed.
@@ -50,17 +50,16 @@ func openWatchdog(d watchdogDriver, path string) (*watchdog, error) {
 	return &watchdog{file: f, path: path}, nil
 }
 
-// setTimeout asks for want, in whole seconds, and reads back what the driver made of it. Not every driver can set it.
-func (w *watchdog) setTimeout(want time.Duration) error {
+// setTimeout asks for want, in whole seconds, and gives what the driver made of it. Not every driver can set it.
+func (w *watchdog) setTimeout(want time.Duration) (time.Duration, error) {
 	seconds := int32(want / time.Second)
 	if err := w.file.Ioctl(unix.WDIOC_SETTIMEOUT, &seconds); err != nil && !unsettable(err) {
-		return fmt.Errorf("%s: set a timeout of %v: %w", w.path, want, err)
+		return 0, fmt.Errorf("%s: set a timeout of %v: %w", w.path, want, err)
 	}
 	if err := w.file.Ioctl(unix.WDIOC_GETTIMEOUT, &seconds); err != nil {
-		return fmt.Errorf("%s: no watchdog, or its timeout cannot be read: %w", w.path, err)
+		return 0, fmt.Errorf("%s: no watchdog, or its timeout cannot be read: %w", w.path, err)
 	}
-	w.timeout = time.Duration(seconds) * time.Second
-	return nil
+	return time.Duration(seconds) * time.Second, nil
 }
 
 // unsettable says whether a driver has answered that its timeout is what it is: no such call, or not this value.

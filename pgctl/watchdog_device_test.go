@@ -46,9 +46,9 @@ func TestWatchdogDevice(t *testing.T) {
 			if _, err := openWatchdog(driver, path); !errors.Is(err, unix.EBUSY) {
 				t.Errorf("opened twice: %v, want EBUSY", err)
 			}
-			err = w.fit(WatchdogSettings{Mode: c.mode, Device: path, Timeout: 5 * time.Second, Least: 2 * time.Second})
-			if (err == nil) != (c.unfit == "") || err != nil && !strings.Contains(err.Error(), c.unfit) || w.timeout != c.timeout {
-				t.Errorf("fit: %v with a timeout of %v, want %q, %v", err, w.timeout, c.unfit, c.timeout)
+			timeout, err := w.fit(WatchdogSettings{Mode: c.mode, Device: path, Timeout: 5 * time.Second, Least: 2 * time.Second})
+			if (err == nil) != (c.unfit == "") || err != nil && !strings.Contains(err.Error(), c.unfit) || timeout != c.timeout {
+				t.Errorf("fit: %v with a timeout of %v, want %q, %v", err, timeout, c.unfit, c.timeout)
 			}
 			if err := w.feed(); err != nil {
 				t.Error(err)
@@ -78,7 +78,8 @@ func TestKernelWatchdogRefuses(t *testing.T) {
 	} {
 		w, err := openWatchdog(kernelWatchdog{}, path)
 		if err == nil {
-			err = errors.Join(w.fit(requiredDog(path)), w.file.Close())
+			_, unfit := w.fit(requiredDog(path))
+			err = errors.Join(unfit, w.file.Close())
 		}
 		if err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v, want %q", path, err, why)
