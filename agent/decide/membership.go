@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -27,9 +28,16 @@ func Membership(o *Observation) Decision {
 			waiting = d
 		}
 	}
-	for _, name := range o.Raft.Nonvoters {
-		if wantsVote(o, name) {
-			return Decision{Action: GiveVote, Reason: ReasonApplies, Node: name, Joins: cluster.Applicant{Node: name, RaftAddr: o.View.Nodes[name].RaftAddr}}
+	for _, name := range slices.Sorted(maps.Keys(o.View.Nodes)) {
+		d := Decision{Reason: ReasonApplies, Node: name, Joins: cluster.Applicant{Node: name, UID: o.View.Nodes[name].UID, RaftAddr: o.View.Nodes[name].RaftAddr}}
+		switch {
+		case !answersAsRegistered(o, name) || slices.Contains(o.Raft.Voters, name):
+		case slices.Contains(o.Raft.Nonvoters, name):
+			d.Action = GiveVote
+			return d
+		default: // it was to be replaced, and has come back before another had its name
+			d.Action = AddServer
+			return d
 		}
 	}
 	return waiting
@@ -77,11 +85,11 @@ func (o *Observation) answeredWithin(name cluster.NodeID, limit time.Duration) b
 	return asked && !p.At.IsZero() && o.Now.Sub(p.At) < limit
 }
 
-// wantsVote says whether a node without a vote answers of late, as the one that was taken in. Every node's file asks for a
-// vote in this version.
-func wantsVote(o *Observation, name cluster.NodeID) bool {
+// answersAsRegistered says whether a node answers of late, as the one that has the name: it has a place in Raft, with a vote.
+// Every node's file asks for one in this version, and who leaves for good is no longer registered.
+func answersAsRegistered(o *Observation, name cluster.NodeID) bool {
 	s, answers := o.lately(name)
-	return answers && s.UID == o.View.Nodes[name].UID
+	return answers && s.UID != "" && s.UID == o.View.Nodes[name].UID
 }
 
 // notMember is a node without a Raft store: until it has a place it has no state to go by, and does nothing. What its guard

@@ -57,6 +57,9 @@ func TestMembership(t *testing.T) {
 			p.Status.UID = "n3"
 			o.Peers["n3"] = p
 		}), None, ""},
+		{"removed, and back while another asks for its name", both(readmitted, answers, func(o *Observation) { o.Applicants[0].UID = "x" }), AddServer, ""},
+		{"removed, and back, nobody asks", both(readmitted, answers, func(o *Observation) { o.Applicants = nil }), AddServer, ""},
+		{"removed, and another answers under its name", both(removed, answers, func(o *Observation) { o.Applicants = nil }), None, ""},
 		{"L6 the key is not settled", func(o *Observation) { o.Settled = false }, None, ""},
 		{"L6 not the leader", func(o *Observation) { o.Raft.State = cluster.RaftFollower }, None, ""},
 		{"L6 no barrier", func(o *Observation) { o.Barrier = false }, None, ""},
