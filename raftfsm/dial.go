@@ -113,13 +113,14 @@ func (m *mux) sendHello(c *conn, addr string, h hello) (a helloAnswer, err error
 		m.setInner(c, tls.Client(c.Conn, cfg))
 	}
 	known := m.clusterID()
-	h.Proto, h.Scope, h.ClusterID, h.Node, h.UID = helloProto, m.scope, known, m.self, m.uid
+	h.Proto, h.Scope, h.ClusterID, h.Node, h.UID, h.Since = helloProto, m.scope, known, m.self, m.uid, m.since()
 	if err := writeMessage(c.Conn, h); err != nil {
 		return a, err
 	}
 	if err := readMessage(c.Conn, &a); err != nil {
 		return a, err
 	}
+	m.believe(a.ClusterID, a.Node, Bearer{a.UID, a.Since})
 	switch {
 	case a.Node != c.node && a.Node != "":
 		return a, &HelloError{Reason: fmt.Sprintf("asked for node %s, node %s answered", c.node, a.Node)}

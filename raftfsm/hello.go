@@ -30,6 +30,7 @@ type hello struct {
 	ClusterID string         `json:"cluster_id,omitempty"` // empty: the sender knows none yet
 	Node      cluster.NodeID `json:"node"`
 	UID       cluster.UID    `json:"uid"`
+	Since     uint64         `json:"since,omitempty"` // the state in which the sender saw itself registered with this uid
 	Kind      string         `json:"kind"`
 	ToUID     cluster.UID    `json:"to_uid,omitempty"` // whom the sender knows under the name that it calls; empty: nobody yet
 	Apply     string         `json:"apply,omitempty"`  // of kindAsk: the sender's raft address, where it wants to be taken in
@@ -42,6 +43,7 @@ type helloAnswer struct {
 	ClusterID string         `json:"cluster_id,omitempty"`
 	Node      cluster.NodeID `json:"node,omitempty"`
 	UID       cluster.UID    `json:"uid,omitempty"`
+	Since     uint64         `json:"since,omitempty"` // as in hello
 
 	Standing standing                       `json:"standing,omitempty"` // of kindAsk, as what follows
 	Founders map[cluster.NodeID]cluster.UID `json:"founders,omitempty"`
@@ -114,29 +116,6 @@ func (m *mux) objection(h hello) string {
 		return fmt.Sprintf("node %s has uid %s, not %s", m.self, m.uid, h.ToUID)
 	}
 	return ""
-}
-
-// known gives the uid under which the cluster knows a node: the registry's, and before it has registered that with which
-// the first members bootstrapped. Empty: none.
-func (m *mux) known(node cluster.NodeID) cluster.UID {
-	v := m.view()
-	_, kept, index := m.place.remembers(node)
-	switch reg := v.Nodes[node].UID; {
-	case reg != "" && (kept == "" || v.Index >= index):
-		return reg
-	case kept != "":
-		return kept
-	}
-	return m.place.founders()[node]
-}
-
-// clusterID is the cluster's id, of the state machine or as this node remembers it; empty: not known yet.
-func (m *mux) clusterID() string {
-	if id := m.view().ClusterID; id != "" {
-		return id
-	}
-	id, _, _ := m.place.remembers("")
-	return id
 }
 
 // nameObjection says why a node may not bear its name with its uid: the name is this node's own, the registry has

@@ -18,8 +18,7 @@ type Identity struct {
 	Member   bool                           `json:"member"`             // this uid may have voted, or stored entries
 	Founders map[cluster.NodeID]cluster.UID `json:"founders,omitempty"` // with whom the first members bootstrapped
 	Cluster  string                         `json:"cluster,omitempty"`  // the cluster's id, once it is known
-	Known    map[cluster.NodeID]cluster.UID `json:"known,omitempty"`    // the registry's uids, as this node last applied it: after a start the state machine is empty until a leader is found
-	Index    uint64                         `json:"index,omitempty"`    // of the state that Known is of
+	Known    map[cluster.NodeID]Bearer      `json:"known,omitempty"`    // who bears which name, as far as this node knows
 	Former   string                         `json:"former,omitempty"`   // why this node's start under this uid is no first start; empty: it may be
 }
 

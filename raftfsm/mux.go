@@ -194,7 +194,8 @@ func (m *mux) receiveHello(c *conn) error {
 	if err := readMessage(c.Conn, &h); err != nil {
 		return err
 	}
-	answer := helloAnswer{Node: m.self, UID: m.uid, ClusterID: m.clusterID(), Error: m.objection(h)}
+	answer := helloAnswer{Node: m.self, UID: m.uid, Since: m.since(), ClusterID: m.clusterID(), Error: m.objection(h)}
+	m.believe(h.ClusterID, h.Node, Bearer{h.UID, h.Since})
 	if answer.Error == "" && h.Kind == kindRaft && m.raftSide.isClosed() {
 		answer.Error = fmt.Sprintf("raft is closed on %s", m.self)
 	}

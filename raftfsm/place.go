@@ -71,37 +71,6 @@ func (p *place) founders() map[cluster.NodeID]cluster.UID {
 	return p.id.Founders
 }
 
-// learn keeps, on disk, what a hello must know before the state machine does: the cluster's id, and who bears which name. A
-// store that an older leader's state reaches first must not be spoken with as if nothing were known.
-func (p *place) learn(v *cluster.View) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	uids := map[cluster.NodeID]cluster.UID{}
-	for name, n := range v.Nodes {
-		uids[name] = n.UID
-	}
-	if v.ClusterID == "" || v.Index <= p.id.Index || v.ClusterID == p.id.Cluster && maps.Equal(uids, p.id.Known) {
-		return nil
-	}
-	next := p.id
-	next.Cluster, next.Known, next.Index = v.ClusterID, uids, v.Index
-	if p.dir != "" {
-		if err := next.write(p.dir); err != nil {
-			return err
-		}
-	}
-	p.id = next
-	return nil
-}
-
-// remembers gives what learn has kept: the cluster's id, and the uid of a name with the index of the state that has it;
-// empty: nothing.
-func (p *place) remembers(node cluster.NodeID) (id string, uid cluster.UID, index uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.id.Cluster, p.id.Known[node], p.id.Index
-}
-
 // waiting says what this node waits for to become a member; empty: it is one.
 func (p *place) waiting() string {
 	p.mu.Lock()

@@ -82,7 +82,7 @@ func rename(dir, clusterID string) error {
 	if err != nil || !known {
 		return err
 	}
-	id.Cluster, id.Known, id.Index = clusterID, nil, 0
+	id.Cluster, id.Known = clusterID, nil
 	return id.write(dir)
 }
 

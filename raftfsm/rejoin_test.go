@@ -260,7 +260,7 @@ func TestReplacedNodeIsKnownAfterARestart(t *testing.T) {
 	})
 	p.stop("n1", "n2", "n3")
 	for _, name := range []cluster.NodeID{"n1", "n3"} {
-		if id, _, err := readIdentity(p.dirs[name]); err != nil || id.Cluster != "c1" || id.Known["n3"] != uid || id.Index == 0 {
+		if id, _, err := readIdentity(p.dirs[name]); err != nil || id.Cluster != "c1" || id.Known["n3"].UID != uid || id.Known["n3"].Index == 0 {
 			t.Errorf("%s: identity %+v, %v", name, id, err)
 		}
 	}
