@@ -149,6 +149,9 @@ func (o *recoverOptions) obstacle(ctx context.Context, s *survivor) error {
 		return fmt.Errorf("recover: want this node's own data, it is %s (%s): choose another node; nothing was changed", s.data.Data, s.data.Detail)
 	case v.Nodes[self].Incarnation != s.data.Member.Incarnation:
 		return fmt.Errorf("recover: the data here is incarnation %q, the cluster knew %q: choose another node; nothing was changed", s.data.Member.Incarnation, v.Nodes[self].Incarnation)
+	case s.unknownTimeline():
+		return fmt.Errorf("recover: the data here is on timeline %d, of which this node's Raft store has not heard: with that store it could never be a primary again, nor be followed; "+
+			"choose another node, or a copy of this one with a later raft.data_dir; nothing was changed", s.data.Position.Timeline)
 	case len(s.remains.Voters) == 1 && s.remains.Voters[0] == self && s.data.Data == cluster.DataOurs:
 		return errors.New("recover: this node is the only voter already: start its agent; nothing was changed")
 	}
@@ -174,6 +177,13 @@ func (o *recoverOptions) obstacle(ctx context.Context, s *survivor) error {
 		return fmt.Errorf("recover: still running: %s: with enough of them the cluster has its quorum; otherwise stop every agent first; nothing was changed", strings.Join(alive, ", "))
 	}
 	return nil
+}
+
+// unknownTimeline says whether the data went on, behind a primary of a later term, after the store had last heard of the
+// cluster (F3).
+func (s *survivor) unknownTimeline() bool {
+	_, allotted := s.remains.View.Forks.TermOf(s.data.Position.Timeline)
+	return s.data.Position.Known() && !allotted
 }
 
 // confirm asks twice.

@@ -16,7 +16,8 @@ import (
 func left() *survivor {
 	me := cluster.Member{Node: "n3", Incarnation: "a"}
 	v := &cluster.View{
-		Scope: "main", ClusterID: "c1", SystemID: "77", Key: cluster.LeaderKey{Holder: "n1", Term: 4, Timeline: 2},
+		Scope: "main", ClusterID: "c1", SystemID: "77", Forks: cluster.Forks{1: {Timeline: 1, Term: 1}, 2: {Timeline: 2, Term: 4, Parent: 1}},
+		Key:   cluster.LeaderKey{Holder: "n1", Term: 4, Timeline: 2},
 		Nodes: map[cluster.NodeID]cluster.Node{"n1": {Name: "n1", UID: "u1"}, "n2": {Name: "n2", UID: "u2"}, "n3": {Name: "n3", UID: "u3", Incarnation: "a"}},
 		Rules: []cluster.SyncRule{{ID: 7, Term: 4, Primary: cluster.Member{Node: "n1"}, Standbys: []cluster.Member{{Node: "n2"}, me}, K: 1}},
 	}
@@ -75,6 +76,8 @@ func TestRecoverObstacles(t *testing.T) {
 			s.remains.Voters, s.data.Data = s.remains.Voters[2:], cluster.DataUnclaimed
 		}, ""},
 		{"another life", func(s *survivor) { s.data.Member.Incarnation = "b" }, `"b"`},
+		{"data on a timeline that the store does not know", func(s *survivor) { s.data.Position.Timeline = 3 }, "timeline 3"},
+		{"where the data ends is not known", func(s *survivor) { s.data.Position = cluster.Position{} }, ""},
 		{"alone already", func(s *survivor) { s.remains.Voters = s.remains.Voters[2:] }, "start its agent"},
 	} {
 		s := left()
