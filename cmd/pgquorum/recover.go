@@ -151,7 +151,7 @@ func (o *recoverOptions) obstacle(ctx context.Context, s *survivor) error {
 		return fmt.Errorf("recover: the data here is incarnation %q, the cluster knew %q: choose another node; nothing was changed", s.data.Member.Incarnation, v.Nodes[self].Incarnation)
 	case s.unknownTimeline():
 		return fmt.Errorf("recover: the data here is on timeline %d, of which this node's Raft store has not heard: with that store it could never be a primary again, nor be followed; "+
-			"choose another node, or a copy of this one with a later raft.data_dir; nothing was changed", s.data.Position.Timeline)
+			"choose another node; nothing was changed", s.data.Position.Timeline)
 	case len(s.remains.Voters) == 1 && s.remains.Voters[0] == self && s.data.Data == cluster.DataOurs:
 		return errors.New("recover: this node is the only voter already: start its agent; nothing was changed")
 	}
