@@ -29,6 +29,8 @@ type Host struct {
 	watchdog watchdog
 	busy     bool // a copy or a rewind works on the directory
 	agent    *process
+	uid      cluster.UID // as old as its Raft store
+	forgot   bool        // the next start finds no Raft store
 }
 
 // disk is what outlives a crash.

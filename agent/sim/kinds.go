@@ -14,18 +14,36 @@ type fault struct {
 	begin  func(w *World, h *Host) (end func() error)
 }
 
-// spend gives the world's one loss for ever: k = 1 bears no second one, and without synchronous standbys (mode off) what
-// the primary alone had is lost with it, so that the cluster rightly waits for a person (B5).
-func (w *World) spend() bool {
-	if w.opt.Mode == cluster.SyncOff {
+// spend gives the world's one loss for ever of data, of votes, or of both: k = 1 bears no second one, nor does the quorum of
+// three. Without synchronous standbys (mode off) what the primary alone had is lost with it, so that the cluster rightly
+// waits for a person (B5).
+func (w *World) spend(data, votes bool) bool {
+	if data && w.opt.Mode == cluster.SyncOff {
 		return false
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	spent := w.lost
-	w.lost = true
-	return !spent
+	if data && w.lost || votes && w.forgot {
+		return false
+	}
+	w.lost, w.forgot = w.lost || data, w.forgot || votes
+	return true
 }
+
+// losing is a host that goes down and comes back without something, which no fault before it has taken from another.
+func losing(data, votes bool, lose func(*Host)) func(*World, *Host) func() error {
+	return func(w *World, h *Host) func() error {
+		if h.isOff() || !w.spend(data, votes) {
+			return nothing
+		}
+		h.Crash()
+		h.change(func() { lose(h) })
+		return h.Boot
+	}
+}
+
+// forgetLocked loses raft.data_dir/raft: the next start has a uid that nobody has heard of.
+func (h *Host) forgetLocked() { h.uid, h.forgot = h.uid+"-anew", true }
 
 func nothing() error { return nil }
 
@@ -87,16 +105,14 @@ func faults() []fault {
 			h.Crash()
 			return h.Boot
 		}},
-		{"its power goes, and its data directory is lost", 1, func(w *World, h *Host) func() error {
-			if h.isOff() || !w.spend() {
-				return nothing
-			}
-			h.Crash()
-			h.change(func() {
-				h.disk = disk{promise: h.disk.promise, noPrimary: h.disk.noPrimary, wal: wal{forks: map[cluster.Timeline]cluster.Fork{}}}
-			})
-			return h.Boot
-		}},
+		{"its power goes, and its data directory is lost", 1, losing(true, false, func(h *Host) {
+			h.disk = disk{promise: h.disk.promise, noPrimary: h.disk.noPrimary, wal: wal{forks: map[cluster.Timeline]cluster.Fork{}}}
+		})},
+		{"its power goes, and its Raft store is lost", 1, losing(false, true, (*Host).forgetLocked)},
+		{"its power goes, and its Raft store is lost with the guard's marks and promises", 1, losing(true, true, func(h *Host) {
+			h.forgetLocked()
+			h.disk.promise, h.disk.noPrimary, h.disk.incarnation = 0, 0, "" // data without its promises is nobody's (V5)
+		})},
 		{"its postmaster is killed", 4, func(_ *World, h *Host) func() error { h.KillPostgres(); return nothing }},
 		{"its agent is killed", 3, func(_ *World, h *Host) func() error {
 			if h.isOff() || !h.agentNow().alive() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -135,6 +136,9 @@ func (n *Network) Kill(node cluster.NodeID, s service, silent bool) {
 	for _, c := range own {
 		if silent {
 			c.abort(errCrashed)
+			if s == serviceAgent { // its connections are kept alive (raftfsm); PostgreSQL's own means are in its model
+				time.AfterFunc(keepAliveEnds, func() { c.peer.abort(os.ErrDeadlineExceeded) })
+			}
 		} else {
 			_ = c.Close() // it always succeeds
 		}
@@ -146,6 +150,9 @@ var (
 	errRefused = errors.New("connection refused")
 	errReset   = errors.New("connection reset by peer")
 )
+
+// keepAliveEnds is after how long the kernel ends a connection whose other end is gone without a word.
+const keepAliveEnds = 8 * time.Second
 
 // Listen begins a new life of a service.
 func (n *Network) Listen(node cluster.NodeID, s service) net.Listener {

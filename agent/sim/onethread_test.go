@@ -1,9 +1,11 @@
 package sim_test
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -55,6 +57,22 @@ func (d *disks) open(of cluster.NodeID) *memory {
 		d.of[of] = raft.NewInmemStore()
 	}
 	return &memory{InmemStore: d.of[of]}
+}
+
+// forget loses a node's store and all that is beside it, and leaves the identity that raftfsm.Prepare gives where PGDATA tells
+// that this is no first start.
+func (d *disks) forget(node cluster.NodeID, dir string, uid cluster.UID) error {
+	d.mu.Lock()
+	delete(d.of, node)
+	d.mu.Unlock()
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
+		return err
+	}
+	text, err := json.Marshal(raftfsm.Identity{UID: uid, Former: "its Raft store is lost"})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "node.json"), text, 0o600)
 }
 
 // memory is a store as one life of an agent has it open: what that life still writes after its end is refused, as by a

@@ -234,7 +234,7 @@ func (s *server) stopFast(deadline time.Duration) {
 	}
 }
 
-// KeepsLife implements agent.Repairer: no host loses its files.
+// KeepsLife implements agent.Repairer: a host that loses its promises loses the life with them.
 func (p postgresPort) KeepsLife(cluster.Incarnation) bool { return true }
 
 // ExpectSystemID implements agent.Repairer: there is one cluster.

@@ -125,9 +125,15 @@ const settle = 60 * time.Second
 func openRaft(dirs string) func(sim.RaftOptions) (sim.Raft, error) {
 	var disks disks
 	return func(o sim.RaftOptions) (sim.Raft, error) {
+		dir := filepath.Join(dirs, string(o.Self))
+		if o.Forgot {
+			if err := disks.forget(o.Self, dir, o.UID); err != nil {
+				return nil, err
+			}
+		}
 		return raftfsm.Open(context.Background(), raftfsm.Options{
-			Self: o.Self, UID: cluster.UID(o.Self), Scope: "sim", Listener: o.Listener, Advertise: o.Members[o.Self],
-			DataDir: filepath.Join(dirs, string(o.Self)), Members: o.Members, Heartbeat: o.Heartbeat, Clock: o.Clock, Log: o.Log,
+			Self: o.Self, UID: o.UID, Scope: "sim", Listener: o.Listener, Advertise: o.Members[o.Self],
+			DataDir: dir, Members: o.Members, Heartbeat: o.Heartbeat, Clock: o.Clock, Log: o.Log,
 			Wake: o.Wake, OnAnswer: o.OnAnswer, Dial: o.Dial, OpenStore: disks.store(o.Self),
 		})
 	}

@@ -31,6 +31,8 @@ type Options struct {
 // RaftOptions are what a node of package raftfsm needs; the simulation does not import it.
 type RaftOptions struct {
 	Self      cluster.NodeID
+	UID       cluster.UID
+	Forgot    bool // the store of a former life under another UID is lost: what there is of it goes before anything is opened
 	Members   map[cluster.NodeID]string
 	Heartbeat time.Duration
 	Clock     cluster.Clock
@@ -59,6 +61,7 @@ type World struct {
 	trace   []string // what was done to it, in words
 	closing bool
 	lost    bool // one node's data is lost for ever
+	forgot  bool // and one node's votes
 	froze   int  // how often a primary was frozen
 	thawed  int  // and how often one went on
 
@@ -83,6 +86,7 @@ func NewWorld(opt Options) (*World, error) {
 	for _, n := range names {
 		h := &Host{Name: n, world: w, events: make(chan agent.GuardEvent, 64), changed: make(chan struct{}), booted: time.Now(),
 			frozen: map[service]bool{}, rate: 1 + float64(w.rand.Int64N(18_001)-9_000)/1e6}
+		h.uid = cluster.UID(h.Name)
 		h.disk.wal.forks = map[cluster.Timeline]cluster.Fork{}
 		h.guard = newGuard(h)
 		if opt.Watchdog > 0 {
@@ -178,7 +182,7 @@ func (w *World) members() map[cluster.NodeID]string {
 // StartAgent starts the host's agent, once a former one has let go of Raft's store.
 func (h *Host) StartAgent() error {
 	h.mu.Lock()
-	former := h.agent
+	former, uid, forgot := h.agent, h.uid, h.forgot
 	h.mu.Unlock()
 	if former != nil {
 		<-former.done
@@ -202,7 +206,7 @@ func (h *Host) StartAgent() error {
 			}
 		}
 	}
-	r, err := w.opt.OpenRaft(RaftOptions{Self: h.Name, Members: w.members(), Heartbeat: w.opt.Heartbeat, Clock: h.now, Log: log,
+	r, err := w.opt.OpenRaft(RaftOptions{Self: h.Name, UID: uid, Forgot: forgot, Members: w.members(), Heartbeat: w.opt.Heartbeat, Clock: h.now, Log: log,
 		Listener: w.net.Listen(h.Name, serviceAgent),
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			return w.net.Dial(ctx, h.Name, cluster.NodeID(strings.TrimSuffix(addr, ":1")), serviceAgent)
@@ -212,8 +216,9 @@ func (h *Host) StartAgent() error {
 	if err != nil {
 		return err
 	}
+	h.change(func() { h.forgot = false })
 	p.raft = r
-	p.node = agent.New(h.agentOptions(p, log))
+	p.node = agent.New(h.agentOptions(p, uid, log))
 	close(started)
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop = stop
@@ -222,7 +227,7 @@ func (h *Host) StartAgent() error {
 	return nil
 }
 
-func (h *Host) agentOptions(p *process, log *slog.Logger) agent.Options {
+func (h *Host) agentOptions(p *process, uid cluster.UID, log *slog.Logger) agent.Options {
 	w := h.world
 	var names []cluster.NodeID
 	for _, o := range w.Hosts {
@@ -233,7 +238,7 @@ func (h *Host) agentOptions(p *process, log *slog.Logger) agent.Options {
 	recorded.Watchdog = w.opt.Watchdog
 	return agent.Options{
 		Self: h.Name, Members: names, Heartbeat: w.opt.Heartbeat, Lease: recorded, SoftFence: w.opt.SoftFence, UseRewind: true,
-		Node: cluster.Node{Name: h.Name, UID: cluster.UID(h.Name), RaftAddr: address(h.Name).String(), APIURL: "http://" + string(h.Name),
+		Node: cluster.Node{Name: h.Name, UID: uid, RaftAddr: address(h.Name).String(), APIURL: "http://" + string(h.Name),
 			PostgresAddr: string(h.Name) + ":5432", Tags: cluster.Tags{FailoverPriority: 1}, Version: cluster.Version},
 		Dynamic: cluster.Dynamic{SynchronousMode: w.opt.Mode, SynchronousModeStrict: w.opt.Strict, SynchronousNodeCount: 1, MaximumLagOnFailover: 1 << 20,
 			PrimaryStartTimeout: 30 * time.Second, PrimaryStopTimeout: 10 * time.Second, HeartbeatTimeout: w.opt.Heartbeat, Lease: lease},
