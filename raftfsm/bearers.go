@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"fmt"
 	"maps"
 
 	"pgquorum/cluster"
@@ -13,58 +14,51 @@ type Bearer struct {
 }
 
 // learn keeps, on disk, what a hello must know before the state machine does, which is empty after a start until a leader is
-// found: the cluster's id, and who bears which name. States that come again after a start change nothing.
+// found: the cluster's id, and who bears which name. States that come again after a start change nothing. What was only
+// believed is over: a leader has spoken.
 func (p *place) learn(v *cluster.View) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if v.ClusterID == "" {
 		return nil
 	}
-	known := maps.Clone(p.id.Known)
-	maps.DeleteFunc(known, func(name cluster.NodeID, b Bearer) bool {
-		_, registered := v.Nodes[name]
-		return !registered && b.Index < v.Index
-	})
-	for name, n := range v.Nodes {
-		if b := known[name]; b.UID != n.UID && b.Index < v.Index {
-			if known == nil {
-				known = map[cluster.NodeID]Bearer{}
-			}
-			known[name] = Bearer{n.UID, v.Index}
+	p.mu.Lock()
+	p.said = nil
+	p.mu.Unlock()
+	return p.update(func(id *Identity) bool {
+		known := maps.Clone(id.Known)
+		if known == nil || id.Cluster != "" && id.Cluster != v.ClusterID { // another cluster's states are numbered from anew
+			known = map[cluster.NodeID]Bearer{}
 		}
-	}
-	if v.ClusterID == p.id.Cluster && maps.Equal(known, p.id.Known) {
-		return nil
-	}
-	return p.keep(v.ClusterID, known)
+		maps.DeleteFunc(known, func(name cluster.NodeID, b Bearer) bool {
+			_, registered := v.Nodes[name]
+			return !registered && b.Index < v.Index
+		})
+		for name, n := range v.Nodes {
+			if b := known[name]; b.UID != n.UID && b.Index < v.Index {
+				known[name] = Bearer{n.UID, v.Index}
+			}
+		}
+		if v.ClusterID == id.Cluster && maps.Equal(known, id.Known) {
+			return false
+		}
+		id.Cluster, id.Known = v.ClusterID, known
+		return true
+	})
 }
 
-// correct takes over from another node of this cluster who bears a name, if its word rests on a later state.
-func (p *place) correct(name cluster.NodeID, b Bearer) error {
+// believe keeps what another node says of its own name, in memory, if its word rests on a later state than what is kept of
+// that name.
+func (p *place) believe(name cluster.NodeID, said Bearer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if have := p.id.Known[name]; b.Index <= have.Index || b.UID == have.UID {
-		return nil
+	if said.Index <= p.id.Known[name].Index || said.Index <= p.said[name].Index {
+		return
 	}
-	known := maps.Clone(p.id.Known)
-	if known == nil {
-		known = map[cluster.NodeID]Bearer{}
+	next := maps.Clone(p.said)
+	if next == nil {
+		next = map[cluster.NodeID]Bearer{}
 	}
-	known[name] = b
-	return p.keep(p.id.Cluster, known)
-}
-
-// keep writes first. Called with mu held.
-func (p *place) keep(clusterID string, known map[cluster.NodeID]Bearer) error {
-	next := p.id
-	next.Cluster, next.Known = clusterID, known
-	if p.dir != "" {
-		if err := next.write(p.dir); err != nil {
-			return err
-		}
-	}
-	p.id = next
-	return nil
+	next[name] = said
+	p.said = next
 }
 
 // clusterID is the cluster's id as learn has kept it; empty: none yet.
@@ -74,14 +68,17 @@ func (p *place) clusterID() string {
 	return p.id.Cluster
 }
 
-// bearer is who bears a name as learn and correct have kept it; the zero value: nobody is known.
+// bearer is who bears a name as learn has kept it, or as was said since; the zero value: nobody is known.
 func (p *place) bearer(name cluster.NodeID) Bearer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if said := p.said[name]; said.UID != "" {
+		return said
+	}
 	return p.id.Known[name]
 }
 
-// known gives the uid under which the cluster knows a node: the registry's, and before it has registered that with which
+// known gives the uid under which the cluster knows a node: the registry's, and while there is no cluster yet that with which
 // the first members bootstrapped. Empty: none.
 func (m *mux) known(node cluster.NodeID) cluster.UID {
 	v, kept := m.view(), m.place.bearer(node)
@@ -112,12 +109,46 @@ func (m *mux) since() uint64 {
 
 // believe takes over what another node of this cluster says of its own name, if it rests on a state that this one has not
 // reached: a node that was away while another was replaced would else refuse it until a leader has told, and there may be
-// no leader without the two of them. Whoever was replaced has never seen a later state than that of its replacement.
+// no leader without the two of them. Whoever was replaced has never seen as late a state as its replacement. It holds until
+// the next entry of a leader's.
 func (m *mux) believe(clusterID string, node cluster.NodeID, said Bearer) {
-	if clusterID == "" || clusterID != m.clusterID() || node == m.self || said.UID == "" || said.Index <= m.view().Index {
+	v := m.view()
+	_, registered := v.Nodes[node]
+	if clusterID == "" || clusterID != m.clusterID() || node == m.self || said.UID == "" || said.Index <= v.Index ||
+		!registered && m.place.bearer(node).UID == "" {
 		return
 	}
-	if err := m.place.correct(node, said); err != nil {
-		m.log.Error("identities not kept", "node", node, "error", err)
+	m.place.believe(node, said)
+}
+
+// stranger says why a node may not bear its name with its uid, as far as the cluster knows the name; empty: it may.
+func (m *mux) stranger(node cluster.NodeID, uid cluster.UID) string {
+	known := m.known(node)
+	switch {
+	case m.names.bars(node, uid, m.view().Index):
+		return fmt.Sprintf("node name %s is being given to another uid than %s", node, uid)
+	case known == "" || known == uid:
+		return ""
+	case m.clusterID() == "":
+		return fmt.Sprintf("node name %s is taken by the first member with uid %s, not %s", node, known, uid)
+	}
+	return fmt.Sprintf("node name %s is registered with uid %s, not %s", node, known, uid)
+}
+
+// dropStrangers ends every connection to a node that bears its name no more: the hello was before. From here on nothing is
+// read from it, so that none of its answers counts as its successor's.
+func (m *mux) dropStrangers() {
+	m.mu.Lock()
+	var gone []*conn
+	for c := range m.conns {
+		if c.uid != "" && c.node != m.self && m.stranger(c.node, c.uid) != "" {
+			c.cut.Store(true)
+			gone = append(gone, c)
+		}
+	}
+	m.mu.Unlock()
+	for _, c := range gone {
+		m.log.Warn("connection ended: its node has been replaced", "node", c.node, "uid", c.uid, "remote", c.RemoteAddr().String())
+		go c.Close() // TLS says goodbye, and may wait
 	}
 }

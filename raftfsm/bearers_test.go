@@ -1,8 +1,14 @@
 package raftfsm
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"os"
 	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
 
 	"pgquorum/cluster"
 )
@@ -16,7 +22,8 @@ func at(n *Node, index uint64) {
 }
 
 // A node that was away while another was replaced takes the other's word for it, if the word rests on a later state of the same
-// cluster than its own; also in the answer with which the other refuses to be called by its former uid.
+// cluster than its own; also in the answer with which the other refuses to be called by its former uid. The next word of a
+// leader ends it.
 func TestLaterStateSaysWhoBearsAName(t *testing.T) {
 	t.Parallel()
 	hi := hello{Proto: helloProto, Scope: "test", ClusterID: "c1", Node: "n2", UID: "uid-new", Kind: kindPeer, Since: 31}
@@ -30,6 +37,10 @@ func TestLaterStateSaysWhoBearsAName(t *testing.T) {
 		{"no state", func(h *hello) { h.Since = 0 }, ""},
 		{"of another cluster", func(h *hello) { h.ClusterID = "c2" }, ""},
 		{"of no cluster", func(h *hello) { h.ClusterID = "" }, ""},
+		{"of a node that nobody knows", func(h *hello) { h.Node = "n9" }, "nobody"},
+		{"of another scope", func(h *hello) { h.Scope = "other" }, ""},
+		{"to another node", func(h *hello) { h.ToUID = "uid-other" }, ""},
+		{"of no state that can be", func(h *hello) { h.Since = 1<<64 - 1 }, "uid-new"},
 		{"in a question", func(h *hello) { h.Kind = kindAsk }, "uid-new"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -41,15 +52,15 @@ func TestLaterStateSaysWhoBearsAName(t *testing.T) {
 			c.edit(&h)
 			_, a := greetWith(t, n, h)
 			want := c.want
-			if want == "" {
+			if want == "" || want == "nobody" {
 				want = "uid-old"
 			}
-			if have := n.mux.known("n2"); have != want || a.OK != (c.want != "") {
-				t.Errorf("n2 is %s, answer %+v, want %s", have, a, want)
+			if have := n.mux.known("n2"); have != want || a.OK != (c.want != "") || n.mux.known("n9") != "" {
+				t.Errorf("n2 is %s, n9 %s, answer %+v, want %s", have, n.mux.known("n9"), a, want)
 			}
-			at(n, 30) // the same state again, as after a start
-			if err := n.place.learn(n.fsm.View()); err != nil || n.mux.known("n2") != want {
-				t.Errorf("n2 is %s after its own state came again, %v", n.mux.known("n2"), err)
+			at(n, 31)
+			if err := n.place.learn(n.fsm.View()); err != nil || n.mux.known("n2") != "uid-old" {
+				t.Errorf("n2 is %s after a leader's word, %v", n.mux.known("n2"), err)
 			}
 			known(n, "c1", map[cluster.NodeID]cluster.UID{"n2": "uid-newer"})
 			v := *n.fsm.View()
@@ -99,4 +110,68 @@ func TestLaterStateSaysWhoBearsAName(t *testing.T) {
 			t.Errorf("the second call: %v", err)
 		}
 	})
+}
+
+// Identity is not a matter of the hello alone: who bears its name no more is not heard from the moment on at which the entry that
+// gives it to another is stored, on connections that it made and on those that were made to it. The other may bear it once
+// that is applied.
+func TestFormerBearerIsCutOff(t *testing.T) {
+	t.Parallel()
+	for _, stored := range []bool{true, false} {
+		t.Run(fmt.Sprintf("stored only: %t", stored), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, testHeartbeat, nil)
+			w.listen("n1")
+			w.listen("n2")
+			n1, n2 := w.open("n1"), w.open("n2")
+			go acceptAll(n2.PeerListener())
+			known(n1, "c1", map[cluster.NodeID]cluster.UID{"n2": n2.opt.UID})
+			var ends []net.Conn
+			for _, kind := range []string{kindPeer, kindPeer} {
+				c, err := n1.mux.dial(t.Context(), "n2", w.lns["n2"].Addr().String(), kind)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ends = append(ends, c)
+			}
+			made, a := greetWith(t, n1, hello{Proto: helloProto, Scope: "test", ClusterID: "c1", Node: "n2", UID: n2.opt.UID, Kind: kindPeer})
+			if !a.OK {
+				t.Fatalf("answer %+v", a)
+			}
+			ends = append(ends, made)
+			readmit := cluster.Readmit{Node: "n2", From: n2.opt.UID, UID: "uid-b"}
+			if stored {
+				data, err := encodeCommand(readmit)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n1.mux.names.note(&raft.Log{Index: 40, Type: raft.LogCommand, Data: data})
+			} else {
+				known(n1, "c1", map[cluster.NodeID]cluster.UID{"n2": "uid-b"})
+				n1.applied()
+			}
+			for i, c := range ends {
+				if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil && i == 2 {
+					t.Fatal(err)
+				}
+				if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("connection %d: %d bytes, %v", i, n, err)
+				}
+			}
+			if _, err := n1.mux.dial(t.Context(), "n2", w.lns["n2"].Addr().String(), kindPeer); err == nil {
+				t.Error("the former bearer is spoken with again")
+			}
+			_, a = greetWith(t, n1, hello{Proto: helloProto, Scope: "test", ClusterID: "c1", Node: "n2", UID: "uid-b", Kind: kindPeer})
+			if a.OK == stored {
+				t.Errorf("the next bearer: %+v", a)
+			}
+			if !stored {
+				return
+			}
+			n1.mux.names.drop(40, 50) // it was never committed
+			if _, err := n1.mux.dial(t.Context(), "n2", w.lns["n2"].Addr().String(), kindPeer); err != nil {
+				t.Errorf("the entry is gone, the bearer stays: %v", err)
+			}
+		})
+	}
 }

@@ -120,7 +120,9 @@ func (m *mux) sendHello(c *conn, addr string, h hello) (a helloAnswer, err error
 	if err := readMessage(c.Conn, &a); err != nil {
 		return a, err
 	}
-	m.believe(a.ClusterID, a.Node, Bearer{a.UID, a.Since})
+	if a.Node == c.node { // also if it refuses us, since we call it by a former uid
+		m.believe(a.ClusterID, a.Node, Bearer{a.UID, a.Since})
+	}
 	switch {
 	case a.Node != c.node && a.Node != "":
 		return a, &HelloError{Reason: fmt.Sprintf("asked for node %s, node %s answered", c.node, a.Node)}

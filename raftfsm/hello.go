@@ -127,14 +127,8 @@ func (m *mux) nameObjection(node cluster.NodeID, uid cluster.UID) string {
 		}
 		return ""
 	}
-	switch known := m.known(node); {
-	case known == "":
-	case known == uid:
-		return ""
-	case m.clusterID() == "":
-		return fmt.Sprintf("node name %s is taken by the first member with uid %s, not %s", node, known, uid)
-	default:
-		return fmt.Sprintf("node name %s is registered with uid %s, not %s", node, known, uid)
+	if why := m.stranger(node, uid); why != "" || m.known(node) == uid {
+		return why
 	}
 	for c := range m.conns {
 		if c.node == node && c.uid != "" && c.uid != uid && c.holdsName() {

@@ -9,10 +9,12 @@ import (
 )
 
 // logStore is Raft's LogStore; it tells configs of every configuration entry before it is stored, so that a new
-// configuration counts (L6) before anybody else can know it.
+// configuration counts (L6) before anybody else can know it. It tells names of every node that is given to another uid: a
+// configuration with that node counts once it is stored, and so its former bearer must not any more.
 type logStore struct {
 	raft.LogStore
 	configs *configs
+	names   *readmits
 }
 
 // StoreLog stores one entry.
@@ -24,10 +26,12 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		if l.Type == raft.LogConfiguration {
 			s.configs.note(l.Index, raft.DecodeConfiguration(l.Data))
 		}
+		s.names.note(l)
 	}
 	err := s.LogStore.StoreLogs(logs)
 	if err != nil && len(logs) > 0 {
 		s.configs.drop(logs[0].Index, logs[len(logs)-1].Index)
+		s.names.drop(logs[0].Index, logs[len(logs)-1].Index)
 	}
 	return err
 }
@@ -44,6 +48,7 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	}
 	if high >= last {
 		s.configs.drop(low, high)
+		s.names.drop(low, high)
 	}
 	return nil
 }
@@ -79,34 +84,36 @@ type indexedConfig struct {
 	config raft.Configuration
 }
 
-// loadConfigs reads the configurations of the newest snapshot and of the log behind it.
-func loadConfigs(logs raft.LogStore, snaps raft.SnapshotStore) (*configs, error) {
-	c := &configs{}
+// loadConfigs reads the configurations of the newest snapshot and of the log behind it, and the nodes that the log gives to
+// another uid.
+func loadConfigs(logs raft.LogStore, snaps raft.SnapshotStore) (*configs, *readmits, error) {
+	c, given := &configs{}, &readmits{}
 	metas, err := snaps.List()
 	if err != nil {
-		return nil, fmt.Errorf("raft snapshots: %w", err)
+		return nil, nil, fmt.Errorf("raft snapshots: %w", err)
 	}
 	if len(metas) > 0 {
 		c.note(metas[0].ConfigurationIndex, metas[0].Configuration)
 	}
 	first, err := logs.FirstIndex()
 	if err != nil {
-		return nil, fmt.Errorf("raft log: first index: %w", err)
+		return nil, nil, fmt.Errorf("raft log: first index: %w", err)
 	}
 	last, err := logs.LastIndex()
 	if err != nil {
-		return nil, fmt.Errorf("raft log: last index: %w", err)
+		return nil, nil, fmt.Errorf("raft log: last index: %w", err)
 	}
 	for i := first; i > 0 && i <= last; i++ {
 		var l raft.Log
 		if err := logs.GetLog(i, &l); err != nil {
-			return nil, fmt.Errorf("raft log: entry %d of %d to %d: %w", i, first, last, err)
+			return nil, nil, fmt.Errorf("raft log: entry %d of %d to %d: %w", i, first, last, err)
 		}
 		if l.Type == raft.LogConfiguration {
 			c.note(l.Index, raft.DecodeConfiguration(l.Data))
 		}
+		given.note(&l)
 	}
-	return c, nil
+	return c, given, nil
 }
 
 // note enters the configuration of a log index.

@@ -28,6 +28,7 @@ type mux struct {
 	dialTCP   func(ctx context.Context, addr string) (net.Conn, error)
 	view      func() *cluster.View
 	place     *place
+	names     *readmits
 	log       *slog.Logger
 
 	raftSide, peerSide *side
@@ -50,6 +51,7 @@ type conn struct {
 	uid     cluster.UID
 	kind    string
 	inbound bool
+	cut     atomic.Bool  // its node bears its name no more
 	heard   atomic.Int64 // dialled ones: when something was last read, in Unix nanoseconds; for names only
 }
 
@@ -60,6 +62,9 @@ const freshAnswer = 2 * time.Second
 // Read reads, and remembers that the other end lives.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	if c.cut.Load() {
+		return 0, net.ErrClosed
+	}
 	if n > 0 && !c.inbound {
 		c.heard.Store(time.Now().UnixNano())
 	}
@@ -91,7 +96,7 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interva
 const maxGreetings = 128
 
 // newMux listens and begins to accept.
-func newMux(ctx context.Context, opt Options, view func() *cluster.View, at *place) (*mux, error) {
+func newMux(ctx context.Context, opt Options, view func() *cluster.View, at *place, given *readmits) (*mux, error) {
 	ln := opt.Listener
 	if ln == nil {
 		var err error
@@ -102,7 +107,7 @@ func newMux(ctx context.Context, opt Options, view func() *cluster.View, at *pla
 	}
 	m := &mux{
 		self: opt.Self, uid: opt.UID, scope: opt.Scope, ln: ln, serverTLS: opt.ServerTLS, clientTLS: opt.ClientTLS,
-		dialTCP: dialer(opt), view: view, place: at, log: opt.Log, done: make(chan struct{}),
+		dialTCP: dialer(opt), view: view, place: at, names: given, log: opt.Log, done: make(chan struct{}),
 		slots: make(chan struct{}, maxGreetings), conns: map[*conn]struct{}{}, refusals: map[cluster.NodeID]string{},
 	}
 	m.raftSide, m.peerSide = newSide(m), newSide(m)
@@ -195,7 +200,9 @@ func (m *mux) receiveHello(c *conn) error {
 		return err
 	}
 	answer := helloAnswer{Node: m.self, UID: m.uid, Since: m.since(), ClusterID: m.clusterID(), Error: m.objection(h)}
-	m.believe(h.ClusterID, h.Node, Bearer{h.UID, h.Since})
+	if answer.Error == "" {
+		m.believe(h.ClusterID, h.Node, Bearer{h.UID, h.Since})
+	}
 	if answer.Error == "" && h.Kind == kindRaft && m.raftSide.isClosed() {
 		answer.Error = fmt.Sprintf("raft is closed on %s", m.self)
 	}

@@ -101,6 +101,7 @@ func (n *Node) applied() {
 		if err := n.place.learn(n.fsm.View()); err != nil {
 			n.opt.Log.Error("identities not kept", "error", err)
 		}
+		n.mux.dropStrangers()
 	}
 	n.opt.Wake()
 }
@@ -124,10 +125,11 @@ func (n *Node) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("raft snapshots in %s: %w", dir, err)
 	}
-	if n.configs, err = loadConfigs(n.store, files); err != nil {
+	var given *readmits
+	if n.configs, given, err = loadConfigs(n.store, files); err != nil {
 		return err
 	}
-	logs, err := raft.NewLogCache(logCacheEntries, &logStore{LogStore: n.store, configs: n.configs})
+	logs, err := raft.NewLogCache(logCacheEntries, &logStore{LogStore: n.store, configs: n.configs, names: given})
 	if err != nil {
 		return fmt.Errorf("raft log cache: %w", err)
 	}
@@ -135,9 +137,10 @@ func (n *Node) open(ctx context.Context) error {
 	if n.place, err = openPlace(n.opt, logs, n.stable, snaps); err != nil {
 		return err
 	}
-	if err := n.listen(ctx, conf); err != nil {
+	if err := n.listen(ctx, conf, given); err != nil {
 		return err
 	}
+	given.tell(n.mux.dropStrangers)
 	if n.raft, err = raft.NewRaft(conf, n.fsm, logs, n.stable, snaps, n.trans); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
@@ -165,9 +168,9 @@ func (n *Node) raftConfig() *raft.Config {
 }
 
 // listen opens the listener and the transport on it.
-func (n *Node) listen(ctx context.Context, conf *raft.Config) error {
+func (n *Node) listen(ctx context.Context, conf *raft.Config, given *readmits) error {
 	var err error
-	if n.mux, err = newMux(ctx, n.opt, n.fsm.View, n.place); err != nil {
+	if n.mux, err = newMux(ctx, n.opt, n.fsm.View, n.place, given); err != nil {
 		return err
 	}
 	if n.opt.Advertise == "" {
@@ -225,13 +228,17 @@ func (n *Node) Status() cluster.RaftStatus {
 	return s
 }
 
-// addressOf gives a node's Raft address: of the latest configuration, else of the initial members; empty: unknown.
+// addressOf gives a node's Raft address: of the latest configuration, else as registered, else of the initial members; empty:
+// unknown.
 func (n *Node) addressOf(node cluster.NodeID) string {
 	_, config := n.configs.latest()
 	for _, s := range config.Servers {
 		if s.ID == raft.ServerID(node) {
 			return string(s.Address)
 		}
+	}
+	if addr := n.View().Nodes[node].RaftAddr; addr != "" { // as it was added last
+		return addr
 	}
 	return n.opt.Members[node]
 }

@@ -20,10 +20,13 @@ type place struct {
 	dir  string
 	wake chan struct{} // somebody has asked: look again now
 
+	writing sync.Mutex // held while node.json is written, and never for a look: its disk may hang
+
 	mu         sync.Mutex
 	id         Identity
-	used       bool   // the store holds something, or will: Raft speaks
-	told       string // what this node waits for
+	said       map[cluster.NodeID]Bearer // what nodes said of their names, until a leader speaks
+	used       bool                      // the store holds something, or will: Raft speaks
+	told       string                    // what this node waits for
 	applicants map[cluster.NodeID]applicant
 }
 
@@ -55,13 +58,43 @@ func openPlace(opt Options, logs raft.LogStore, stable raft.StableStore, snaps r
 		return nil, fmt.Errorf("raft store: %w", err)
 	}
 	if p.used {
-		return p, p.id.becomeMember(p.dir)
+		return p, p.becomeMember()
 	}
 	if p.id.Member && p.id.Former == "" { // opened without Prepare
 		return nil, fmt.Errorf("raft store: uid %s was a member and the store is empty: a new uid is wanted", p.uid)
 	}
 	p.told = "looking for the other members"
 	return p, nil
+}
+
+// update changes the identity, on disk first. edit says whether there is a change.
+func (p *place) update(edit func(*Identity) bool) error {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	p.mu.Lock()
+	next := p.id
+	p.mu.Unlock()
+	if !edit(&next) {
+		return nil
+	}
+	if p.dir != "" {
+		if err := next.write(p.dir); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.id = next
+	return nil
+}
+
+// becomeMember records that the uid takes part from now on: its store must not be empty again.
+func (p *place) becomeMember() error {
+	return p.update(func(id *Identity) bool {
+		news := !id.Member
+		id.Member = true
+		return news
+	})
 }
 
 // founders are the uids with which the first members bootstrapped; nil where this node was not among them.
@@ -96,14 +129,15 @@ func (p *place) standing() (standing, map[cluster.NodeID]cluster.UID) {
 // this one does not have.
 func (p *place) admits(h hello) (objection string) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.used {
+	used, told := p.used, p.told
+	p.mu.Unlock()
+	if used {
 		return ""
 	}
 	if h.ToUID != p.uid {
-		return fmt.Sprintf("node %s is not a member yet: %s", p.self, p.told)
+		return fmt.Sprintf("node %s is not a member yet: %s", p.self, told)
 	}
-	if err := p.id.becomeMember(p.dir); err != nil {
+	if err := p.becomeMember(); err != nil {
 		return err.Error()
 	}
 	return ""
@@ -111,24 +145,19 @@ func (p *place) admits(h hello) (objection string) {
 
 // found records with whom this node bootstraps, before it does.
 func (p *place) found(founders map[cluster.NodeID]cluster.UID) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	next := p.id
-	next.Founders = founders
-	if err := next.write(p.dir); err != nil {
-		return err
-	}
-	p.id = next
-	return nil
+	return p.update(func(id *Identity) bool {
+		id.Founders = founders
+		return true
+	})
 }
 
 // taken says that the store holds something now.
 func (p *place) taken() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.id.becomeMember(p.dir); err != nil {
+	if err := p.becomeMember(); err != nil {
 		return err
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.used, p.told = true, ""
 	return nil
 }

@@ -82,7 +82,7 @@ func rename(dir, clusterID string) error {
 	if err != nil || !known {
 		return err
 	}
-	id.Cluster, id.Known = clusterID, nil
+	id.Cluster, id.Known, id.Founders = clusterID, nil, nil
 	return id.write(dir)
 }
 
@@ -124,7 +124,7 @@ func openOffline(dir string) (*offline, error) {
 		return nil, fmt.Errorf("raft store %s: %w", path, err)
 	}
 	if s.files, err = raft.NewFileSnapshotStoreWithLogger(store, keptSnapshots, hclog.NewNullLogger()); err == nil {
-		s.configs, err = loadConfigs(s.bolt, s.files)
+		s.configs, _, err = loadConfigs(s.bolt, s.files)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("raft store %s: %w", store, err), s.bolt.Close())
@@ -184,7 +184,7 @@ func keepCopy(store string) (kept string, err error) {
 func Answering(ctx context.Context, opt Options, view *cluster.View) map[cluster.NodeID]string {
 	m := &mux{
 		self: opt.Self, uid: opt.UID, scope: opt.Scope, clientTLS: opt.ClientTLS, dialTCP: dialer(opt), view: func() *cluster.View { return view },
-		place: &place{self: opt.Self, uid: opt.UID}, log: opt.Log, conns: map[*conn]struct{}{}, refusals: map[cluster.NodeID]string{},
+		place: &place{self: opt.Self, uid: opt.UID}, names: &readmits{}, log: opt.Log, conns: map[*conn]struct{}{}, refusals: map[cluster.NodeID]string{},
 	}
 	answers := map[cluster.NodeID]string{}
 	var mu sync.Mutex

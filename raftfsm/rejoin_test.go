@@ -5,10 +5,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -266,6 +268,113 @@ func TestReplacedNodeIsKnownAfterARestart(t *testing.T) {
 	}
 	p.start("n1", "n3")
 	p.leader()
+}
+
+// A node is replaced behind a partition, by one at the same address, and lives on: no third node counts its vote, although it
+// had a connection to it from before. Else that third node and the former bearer would be a second majority.
+func TestFormerBearerHasNoVote(t *testing.T) {
+	t.Parallel()
+	p := newPrepared(t, "n1", "n2", "n3")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var moved, split atomic.Bool // n2's address leads to another machine; n1 is cut off from all but what it has a connection to
+	cut := errors.New("cut off")
+	prepare := p.edit
+	p.edit = func(o *Options) {
+		prepare(o)
+		self, second := o.Self, o.Listener == ln
+		o.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			to := p.nameAt(addr)
+			switch {
+			case split.Load() && (self == "n1" || to == "n1"), moved.Load() && self == "n2" && !second && to == "n3":
+				return nil, cut
+			case moved.Load() && to == "n2":
+				addr, to = ln.Addr().String(), "second"
+			}
+			c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+			if err == nil {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				p.links[c] = [2]cluster.NodeID{self, to}
+			}
+			return c, err
+		}
+	}
+	hangUp := func(x, y cluster.NodeID) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for c, ends := range p.links {
+			if ends == [2]cluster.NodeID{x, y} || ends == [2]cluster.NodeID{y, x} {
+				c.Close()
+				delete(p.links, c)
+			}
+		}
+	}
+	speaksWith := func(n *Node, to *Node) bool {
+		n.mux.mu.Lock()
+		defer n.mux.mu.Unlock()
+		for c := range n.mux.conns {
+			if c.node == to.opt.Self && c.uid == to.opt.UID && c.kind == kindRaft && !c.inbound && !c.cut.Load() {
+				return true
+			}
+		}
+		return false
+	}
+	p.start("n1", "n2", "n3")
+	p.onLeader("the cluster's id", func(ctx context.Context, leader *Node) error {
+		_, err := leader.Apply(ctx, cluster.Claim{Node: leader.opt.Self, ClusterID: "c1", Config: testConfig()})
+		return err
+	})
+	p.register()
+	n1, first, n3 := p.nodes["n1"], p.nodes["n2"], p.nodes["n3"]
+	lead := func(n *Node) {
+		eventually(t, string(n.opt.Self)+" leads", func() bool {
+			leader := p.leader()
+			if leader != n {
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				_ = leader.Transfer(ctx, n.opt.Self) // asked again until it is so
+			}
+			return leader == n
+		})
+	}
+	lead(n1)
+	eventually(t, "n1 has a connection to n2", func() bool { return speaksWith(n1, first) })
+	lead(n3)
+	moved.Store(true)
+	hangUp("n3", "n2")
+	opt := Options{Self: "n2", Scope: "test", Listener: ln, Advertise: p.members["n2"], DataDir: t.TempDir(), Members: p.members,
+		Heartbeat: testHeartbeat, Clock: cluster.Boottime, Log: discard}
+	p.former["n2"] = "its machine is another"
+	p.edit(&opt)
+	second, err := Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close(context.Background())
+	eventually(t, "n3 hears of the second, and of the first no more", func() bool {
+		asks := n3.Applicants()
+		return len(asks) == 1 && asks[0].Other == ""
+	})
+	if !speaksWith(n1, first) {
+		t.Fatal("n1 has no connection to the first any more: nothing is shown")
+	}
+	n3.SetSettledTerm(n3.BarrierTerm())
+	if err := takeIn(t.Context(), n3, cluster.Applicant{Node: "n2", UID: second.opt.UID, RaftAddr: p.members["n2"]}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "n1 knows the second and speaks with the first no more", func() bool {
+		return n1.mux.known("n2") == second.opt.UID && !speaksWith(n1, first)
+	})
+	split.Store(true)
+	hangUp("n1", "n3")
+	hangUp("n1", "second")
+	never(t, "n1 leads with the vote of the first", func() bool { return n1.Status().State == cluster.RaftLeader })
+	if s := n3.Status(); s.State != cluster.RaftLeader {
+		t.Errorf("n3 is %+v, want it to lead on", s)
+	}
 }
 
 // A name is not free for an applicant while its bearer lives.
