@@ -9,11 +9,11 @@ import (
 func (a *Agent) observe() *decide.Observation {
 	local := a.watch.latest()
 	lease, state := a.keeper.current()
-	raft := a.raft.Status()
+	raft, barrier := a.raft.Status(), a.raft.BarrierTerm() // before the view: a barrier says that the view after it is no older
 	o := &decide.Observation{
 		Now: a.opt.Clock(), Self: a.opt.Self, Node: a.opt.Node, View: a.raft.View(), Raft: raft,
 		Voters: a.raft.Configs(), Members: a.opt.Members,
-		Barrier: raft.State == cluster.RaftLeader && a.raft.BarrierTerm() == raft.Term,
+		Barrier: raft.State == cluster.RaftLeader && barrier == raft.Term,
 		Lease:   lease, LeaseState: state, Lapsed: a.keeper.lapsed(), Answers: a.answers(raft.Term), SoftFence: a.opt.SoftFence,
 		Local: a.localStatus(local), LookedAt: local.at, Position: local.position, Promised: a.pg.Promised(),
 		Applicants: a.raft.Applicants(),

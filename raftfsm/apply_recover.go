@@ -33,7 +33,7 @@ func applyRecover(v *cluster.View, c cluster.Recover) outcome {
 	for _, name := range v.Names() {
 		n := v.Nodes[name]
 		if name != c.Node {
-			n.Incarnation = "" // its data is let go; the name may come back (Readmit)
+			n.Incarnation, n.UID = "", "" // its data is let go, and its store: the name may come back, anew (Readmit)
 			lost = append(lost, string(name))
 		}
 		nodes[name] = n

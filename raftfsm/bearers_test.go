@@ -127,8 +127,8 @@ func TestFormerBearerIsCutOff(t *testing.T) {
 			go acceptAll(n2.PeerListener())
 			known(n1, "c1", map[cluster.NodeID]cluster.UID{"n2": n2.opt.UID})
 			var ends []net.Conn
-			for _, kind := range []string{kindPeer, kindPeer} {
-				c, err := n1.mux.dial(t.Context(), "n2", w.lns["n2"].Addr().String(), kind)
+			for range 2 {
+				c, err := n1.mux.dial(t.Context(), "n2", w.lns["n2"].Addr().String(), kindPeer)
 				if err != nil {
 					t.Fatal(err)
 				}

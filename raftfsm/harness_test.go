@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -26,6 +28,7 @@ type world struct {
 	t         testing.TB
 	heartbeat time.Duration
 	members   map[cluster.NodeID]string
+	base      string // holds the nodes' directories
 	dirs      map[cluster.NodeID]string
 	edit      func(*Options)
 
@@ -40,7 +43,7 @@ type world struct {
 func newWorld(t testing.TB, heartbeat time.Duration, edit func(*Options), names ...cluster.NodeID) *world {
 	t.Helper()
 	w := &world{
-		t: t, heartbeat: heartbeat, edit: edit,
+		t: t, heartbeat: heartbeat, edit: edit, base: t.TempDir(), // removed after the clean-up that is entered below
 		members: map[cluster.NodeID]string{}, dirs: map[cluster.NodeID]string{},
 		nodes: map[cluster.NodeID]*Node{}, isolate: map[cluster.NodeID]bool{},
 		links: map[net.Conn][2]cluster.NodeID{}, lns: map[cluster.NodeID]net.Listener{},
@@ -76,7 +79,11 @@ func (w *world) options(name cluster.NodeID) Options {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.dirs[name] == "" {
-		w.dirs[name] = w.t.TempDir()
+		dir := filepath.Join(w.base, string(name))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			w.t.Fatal(err)
+		}
+		w.dirs[name] = dir
 	}
 	opt := Options{
 		Self: name, UID: cluster.UID("uid-" + name), Scope: "test", Listener: w.lns[name], DataDir: w.dirs[name],

@@ -281,7 +281,7 @@ func TestOpenRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { ln.Close() })
-		w := &world{t: t, heartbeat: testHeartbeat, dirs: map[cluster.NodeID]string{}, lns: map[cluster.NodeID]net.Listener{"n1": ln}}
+		w := &world{t: t, heartbeat: testHeartbeat, base: t.TempDir(), dirs: map[cluster.NodeID]string{}, lns: map[cluster.NodeID]net.Listener{"n1": ln}}
 		return w.options("n1")
 	}
 	for _, c := range []struct {

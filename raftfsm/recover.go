@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -54,7 +55,7 @@ func ReadRemains(dir, scope string) (Remains, error) {
 // every entry of the log, and Raft's configuration names c.Node at addr alone. The store as it was is kept, in a directory
 // whose name it gives. No agent may have the store open.
 func RecoverAlone(dir, scope, addr string, c cluster.Recover) (kept string, err error) {
-	if kept, err = keepCopy(filepath.Join(dir, storeDir)); err != nil {
+	if kept, err = keepCopy(dir); err != nil {
 		return "", err
 	}
 	s, err := openOffline(dir)
@@ -73,13 +74,15 @@ func RecoverAlone(dir, scope, addr string, c cluster.Recover) (kept string, err 
 	if err := raft.RecoverCluster(conf, f, s.bolt, s.bolt, s.files, trans, alone); err != nil {
 		return kept, fmt.Errorf("recover %s: %w", dir, err)
 	}
-	return kept, rename(dir, c.ClusterID)
+	return kept, FinishRecovery(dir, c.ClusterID)
 }
 
-// rename gives the node of dir to the cluster that goes on: from its first hello on it refuses who is of the former one.
-func rename(dir, clusterID string) error {
+// FinishRecovery gives the node of dir to the cluster that goes on, the id of which its store has: from its first hello on it
+// refuses who is of the former one. It is the last step of RecoverAlone, for one that ended before it; done already: nothing
+// changes.
+func FinishRecovery(dir, clusterID string) error {
 	id, known, err := readIdentity(dir)
-	if err != nil || !known {
+	if err != nil || !known || id.Cluster == clusterID {
 		return err
 	}
 	id.Cluster, id.Known, id.Founders = clusterID, nil, nil
@@ -170,13 +173,21 @@ func (s *offline) replay(f *fsm) (err error) {
 	return nil
 }
 
-// keepCopy copies a store beside itself.
-func keepCopy(store string) (kept string, err error) {
+// keepCopy copies the store of dir beside itself, with the node's identity in it.
+func keepCopy(dir string) (kept string, err error) {
+	store := filepath.Join(dir, storeDir)
 	kept = fmt.Sprintf("%s.before-recover-%s", store, time.Now().UTC().Format("20060102T150405.000000000"))
 	if err := os.CopyFS(kept, os.DirFS(store)); err != nil {
 		return "", fmt.Errorf("copy of %s: %w", store, err)
 	}
-	return kept, syncDir(filepath.Dir(store))
+	id, err := os.ReadFile(filepath.Join(dir, identityFile))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(kept, identityFile), id, 0o600)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("copy of %s: %w", identityFile, err)
+	}
+	return kept, syncDir(dir)
 }
 
 // Answering asks every member but this node, without a store or a listener, and says of each that answers and has a store how

@@ -57,7 +57,7 @@ func TestB5Recover(t *testing.T) {
 		t.Errorf("rules %+v", next.Rules)
 	}
 	for name, n := range next.Nodes {
-		if (n.Incarnation != "") != (name == "n3") || n.UID != old.Nodes[name].UID {
+		if (n.Incarnation != "") != (name == "n3") || (n.UID == old.Nodes[name].UID) != (name == "n3") || (n.UID == "") != (name != "n3") {
 			t.Errorf("node %+v", n)
 		}
 	}
@@ -146,6 +146,20 @@ func TestRecoverAlone(t *testing.T) {
 	}
 	if used, err := inspect(kept); err != nil || !used {
 		t.Errorf("the store as it was: used %t, %v", used, err)
+	}
+	was, _, err := readIdentity(kept)
+	is, _, err2 := readIdentity(dir)
+	if err := errors.Join(err, err2); err != nil || was.Cluster != "c-old" || is.Cluster != "c-new" || is.Known != nil || is.Founders != nil || is.UID != was.UID {
+		t.Errorf("identity was %+v, is %+v, %v", was, is, err)
+	}
+	if err := was.write(dir); err != nil { // as a recovery leaves it that ended before its last step
+		t.Fatal(err)
+	}
+	if err := FinishRecovery(dir, "c-new"); err != nil {
+		t.Fatal(err)
+	}
+	if id, _, err := readIdentity(dir); err != nil || id.Cluster != "c-new" || id.Known != nil {
+		t.Errorf("finished: %+v, %v", id, err)
 	}
 	p.start("n3")
 	n3 := p.leader()

@@ -28,16 +28,19 @@ func Membership(o *Observation) Decision {
 			waiting = d
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(o.View.Nodes)) {
-		d := Decision{Reason: ReasonApplies, Node: name, Joins: cluster.Applicant{Node: name, UID: o.View.Nodes[name].UID, RaftAddr: o.View.Nodes[name].RaftAddr}}
-		switch {
-		case !answersAsRegistered(o, name) || slices.Contains(o.Raft.Voters, name):
-		case slices.Contains(o.Raft.Nonvoters, name):
-			d.Action = GiveVote
-			return d
-		default: // it was to be replaced, and has come back before another had its name
-			d.Action = AddServer
-			return d
+	known := slices.DeleteFunc(slices.Sorted(maps.Keys(o.View.Nodes)), func(name cluster.NodeID) bool { return !answersAsRegistered(o, name) })
+	give := func(action Action, name cluster.NodeID) Decision {
+		n := o.View.Nodes[name]
+		return Decision{Action: action, Reason: ReasonApplies, Node: name, Joins: cluster.Applicant{Node: name, UID: n.UID, RaftAddr: n.RaftAddr}}
+	}
+	for _, name := range known {
+		if slices.Contains(o.Raft.Nonvoters, name) {
+			return give(GiveVote, name)
+		}
+	}
+	for _, name := range known { // it was to be replaced, and has come back before another had its name
+		if !slices.Contains(o.Raft.Voters, name) {
+			return give(AddServer, name)
 		}
 	}
 	return waiting

@@ -2,8 +2,9 @@ package decide
 
 // KeySettled says whether the key is settled in this leader's Raft term, so that it may change the membership (L6): after
 // its Barrier it holds the key under a lease that was proven in this Raft term, and the newest rule of the key's term has
-// been settled since, or it has seen the holder well and has begun no take-over; before the first key nothing is to settle. before: it was settled already for this
-// Raft term and this term of the key; a rule that is changed later does not undo that, the loss of the lease does (G1).
+// been settled since, or it has seen the holder well and has begun no take-over; before the first key nothing is to settle.
+// before: it was settled already for this Raft term and this term of the key; a rule that is changed later does not undo
+// that, the loss of the lease does (G1).
 func KeySettled(o *Observation, before bool) bool {
 	switch {
 	case !o.leads():

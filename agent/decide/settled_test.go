@@ -26,6 +26,8 @@ func TestL6KeySettled(t *testing.T) {
 		{"lease run out", func(o *Observation) { o.Now = o.Lease.End }, true, false},
 		{"acquired, no quorum of answers yet", func(o *Observation) { o.LeaseState = LeaseFresh }, true, false},
 		{"released", func(o *Observation) { o.View.Key.Released = true }, true, false},
+		{"no key was ever given", func(o *Observation) { o.View.Key, o.View.Rules = cluster.LeaderKey{}, nil }, false, true},
+		{"no key was ever given, no barrier yet", func(o *Observation) { o.View.Key, o.Barrier = cluster.LeaderKey{}, false }, false, false},
 	} {
 		t.Run("L6 "+c.name, func(t *testing.T) {
 			o := healthy("n1")

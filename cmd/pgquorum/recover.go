@@ -86,6 +86,11 @@ func (o *recoverOptions) run(ctx context.Context) error {
 		return usage("recover: --lost names %s; the cluster goes on from this node alone, which gives up %s", strings.Join(given, ", "), strings.Join(s.others, ", "))
 	}
 	o.show(s)
+	if len(s.remains.Voters) == 1 && !o.dryRun { // a recovery that was broken off may lack its last step
+		if err := raftfsm.FinishRecovery(s.conf.Raft.DataDir, s.remains.View.ClusterID); err != nil {
+			return fmt.Errorf("recover: %w", err)
+		}
+	}
 	if err := o.obstacle(ctx, s); err != nil || o.dryRun {
 		return err
 	}
