@@ -26,7 +26,7 @@ type keeper struct {
 	wake  func() // the loop: the state changed
 
 	poke chan struct{}
-	turn sync.Mutex // held while an end is counted and given to the guard: what was counted before goes before
+	turn chan struct{} // full while an end is counted and given to the guard: what was counted before goes before
 
 	mu    sync.Mutex
 	state decide.LeaseState
@@ -37,7 +37,7 @@ type keeper struct {
 }
 
 func newKeeper(self cluster.NodeID, raft Consensus, guard Guard, clock cluster.Clock, log *slog.Logger, wake func()) *keeper {
-	return &keeper{self: self, raft: raft, guard: guard, clock: clock, log: log, wake: wake, poke: make(chan struct{}, 1)}
+	return &keeper{self: self, raft: raft, guard: guard, clock: clock, log: log, wake: wake, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 }
 
 // answered is called for each counted heartbeat answer, and whenever something may have changed. It does not block.
@@ -104,10 +104,24 @@ func (k *keeper) lapsed() decide.Lapse {
 	return k.lapse
 }
 
+// take waits for the turn. Who has it may wait for the guard, for a lease at the longest.
+func (k *keeper) take(ctx context.Context) error {
+	select {
+	case k.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (k *keeper) leave() { <-k.turn }
+
 // renew is one step: end what has ended, count what counts, tell the guard.
 func (k *keeper) renew(ctx context.Context) {
-	k.turn.Lock()
-	defer k.turn.Unlock()
+	if k.take(ctx) != nil {
+		return
+	}
+	defer k.leave()
 	view, now := k.raft.View(), k.clock()
 	k.mu.Lock()
 	lease, state, since := k.lease, k.state, k.since
@@ -187,8 +201,10 @@ func (k *keeper) extend(ctx context.Context, l cluster.Lease, p cluster.LeasePar
 // cannot be counted, keeps the change from being proposed, and the guard what it has. A leader that does not hold the key
 // has nothing to lower.
 func (k *keeper) lower(ctx context.Context) error {
-	k.turn.Lock()
-	defer k.turn.Unlock()
+	if err := k.take(ctx); err != nil {
+		return fmt.Errorf("lease: its renewal, which waits for the guard, goes first: %w", err)
+	}
+	defer k.leave()
 	view, now := k.raft.View(), k.clock()
 	k.mu.Lock()
 	held, state, since := k.lease, k.state, k.since

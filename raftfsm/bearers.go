@@ -15,13 +15,15 @@ type Bearer struct {
 
 // learn keeps, on disk, what a hello must know before the state machine does, which is empty after a start until a leader is
 // found: the cluster's id, and who bears which name. States that come again after a start change nothing. What was only
-// believed is over: a leader has spoken.
+// believed is over once the state that it rests on is reached.
 func (p *place) learn(v *cluster.View) error {
 	if v.ClusterID == "" {
 		return nil
 	}
 	p.mu.Lock()
-	p.said = nil
+	said := maps.Clone(p.said)
+	maps.DeleteFunc(said, func(_ cluster.NodeID, b Bearer) bool { return b.Index <= v.Index })
+	p.said = said
 	p.mu.Unlock()
 	return p.update(func(id *Identity) bool {
 		known := maps.Clone(id.Known)
@@ -99,18 +101,23 @@ func (m *mux) clusterID() string {
 	return m.place.clusterID()
 }
 
-// since is what this node tells the others of its own name: the state in which it saw itself registered. 0: it has not.
+// since is what this node tells the others of its own name: the newest state in which it saw itself registered. 0: it has
+// not. Whoever stored an entry of an earlier index that gives the name to another knows from it that this never came to be.
 func (m *mux) since() uint64 {
-	if b := m.place.bearer(m.self); b.UID == m.uid {
-		return b.Index
+	v, b := m.view(), m.place.bearer(m.self)
+	switch {
+	case b.UID != m.uid:
+		return 0
+	case v.Nodes[m.self].UID == m.uid:
+		return max(b.Index, v.Index)
 	}
-	return 0
+	return b.Index
 }
 
 // believe takes over what another node of this cluster says of its own name, if it rests on a state that this one has not
 // reached: a node that was away while another was replaced would else refuse it until a leader has told, and there may be
 // no leader without the two of them. Whoever was replaced has never seen as late a state as its replacement. It holds until
-// the next entry of a leader's.
+// this node has reached that state itself.
 func (m *mux) believe(clusterID string, node cluster.NodeID, said Bearer) {
 	v := m.view()
 	_, registered := v.Nodes[node]
@@ -121,11 +128,13 @@ func (m *mux) believe(clusterID string, node cluster.NodeID, said Bearer) {
 	m.place.believe(node, said)
 }
 
-// stranger says why a node may not bear its name with its uid, as far as the cluster knows the name; empty: it may.
+// stranger says why a node may not bear its name with its uid, as far as the cluster knows the name; empty: it may. What an
+// entry of the log gives counts from the state on in which the present bearer was seen: one before it is applied, or never
+// was committed.
 func (m *mux) stranger(node cluster.NodeID, uid cluster.UID) string {
 	known := m.known(node)
 	switch {
-	case m.names.bars(node, uid, m.view().Index):
+	case m.names.bars(node, uid, max(m.view().Index, m.place.bearer(node).Index)):
 		return fmt.Sprintf("node name %s is being given to another uid than %s", node, uid)
 	case known == "" || known == uid:
 		return ""

@@ -148,14 +148,18 @@ func (m *mux) sendHello(c *conn, addr string, h hello) (a helloAnswer, err error
 
 // noteRefusal keeps the reason of a refused hello until the node answers otherwise.
 func (m *mux) noteRefusal(node cluster.NodeID, addr string, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	var refused *HelloError
+	errors.As(err, &refused)
+	m.mu.Lock()
+	news := refused != nil && m.refusals[node] != refused.Reason
 	switch {
 	case err == nil:
 		delete(m.refusals, node)
-	case errors.As(err, &refused) && m.refusals[node] != refused.Reason:
+	case news:
 		m.refusals[node] = refused.Reason
+	}
+	m.mu.Unlock()
+	if news {
 		m.log.Warn("node refuses us", "node", node, "address", addr, "reason", refused.Reason)
 	}
 }

@@ -14,12 +14,13 @@ import (
 // Identity is who this node is in Raft. A uid is as old as the store beside it: a node that has lost its votes and its log
 // is another one, which the members take in anew (docs/adr/0029).
 type Identity struct {
-	UID      cluster.UID                    `json:"uid"`
-	Member   bool                           `json:"member"`             // this uid may have voted, or stored entries
-	Founders map[cluster.NodeID]cluster.UID `json:"founders,omitempty"` // with whom the first members bootstrapped
-	Cluster  string                         `json:"cluster,omitempty"`  // the cluster's id, once it is known
-	Known    map[cluster.NodeID]Bearer      `json:"known,omitempty"`    // who bears which name, as far as this node knows
-	Former   string                         `json:"former,omitempty"`   // why this node's start under this uid is no first start; empty: it may be
+	UID        cluster.UID                    `json:"uid"`
+	Member     bool                           `json:"member"`               // this uid may have voted, or stored entries
+	Founders   map[cluster.NodeID]cluster.UID `json:"founders,omitempty"`   // with whom the first members bootstrapped
+	Cluster    string                         `json:"cluster,omitempty"`    // the cluster's id, once it is known
+	Known      map[cluster.NodeID]Bearer      `json:"known,omitempty"`      // who bears which name, as far as this node knows
+	Recovering bool                           `json:"recovering,omitempty"` // pgquorum recover has begun on the store, and has not ended
+	Former     string                         `json:"former,omitempty"`     // why this node's start under this uid is no first start; empty: it may be
 }
 
 // identityFile is beside the store, not in it: a store that is moved away leaves behind that there was one.

@@ -181,7 +181,7 @@ func inspectEntries(store *raftboltdb.BoltStore, snaps []*raft.SnapshotMeta) (us
 	case (covered > 0 || last > 0) && term.Term() == 0:
 		return true, errors.New("it holds entries and no term: its votes are forgotten")
 	}
-	for i := first; i > 0 && i <= last; i++ {
+	for i := max(first, covered+1); first > 0 && i <= last; i++ { // what a snapshot covers may be there with gaps: loadConfigs
 		var l raft.Log
 		if err := store.GetLog(i, &l); err != nil {
 			return true, fmt.Errorf("entry %d of %d to %d: %w", i, first, last, err)

@@ -94,7 +94,8 @@ func TestDamagedStoreIsSetAside(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, logFile},
-		{"entries are missing in the middle", func(t *testing.T, _, log string) {
+		{"entries are missing in the middle, and no snapshot has them", func(t *testing.T, dir, log string) {
+			remove(t, filepath.Dir(snapshotFile(t, dir, "state.bin")))
 			store, err := raftboltdb.NewBoltStore(log)
 			if err != nil {
 				t.Fatal(err)

@@ -71,6 +71,13 @@ func (a *answers) count(r uint64, peer cluster.NodeID, sent cluster.Instant) boo
 	return true
 }
 
+// forget drops what a peer has answered.
+func (a *answers) forget(peer cluster.NodeID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.sent, peer)
+}
+
 // endBelow ends counting for every Raft term below r. The StableStore calls it before it persists r (L1).
 func (a *answers) endBelow(r uint64) {
 	a.mu.Lock()

@@ -85,14 +85,17 @@ type indexedConfig struct {
 }
 
 // loadConfigs reads the configurations of the newest snapshot and of the log behind it, and the nodes that the log gives to
-// another uid.
+// another uid. What the snapshot covers is not looked at: when a leader has sent the snapshot, Raft leaves the older log where
+// it is, with entries that may never have been committed, and the next entries begin behind a gap.
 func loadConfigs(logs raft.LogStore, snaps raft.SnapshotStore) (*configs, *readmits, error) {
 	c, given := &configs{}, &readmits{}
 	metas, err := snaps.List()
 	if err != nil {
 		return nil, nil, fmt.Errorf("raft snapshots: %w", err)
 	}
+	var covered uint64
 	if len(metas) > 0 {
+		covered = metas[0].Index
 		c.note(metas[0].ConfigurationIndex, metas[0].Configuration)
 	}
 	first, err := logs.FirstIndex()
@@ -103,7 +106,7 @@ func loadConfigs(logs raft.LogStore, snaps raft.SnapshotStore) (*configs, *readm
 	if err != nil {
 		return nil, nil, fmt.Errorf("raft log: last index: %w", err)
 	}
-	for i := first; i > 0 && i <= last; i++ {
+	for i := max(first, covered+1); first > 0 && i <= last; i++ {
 		var l raft.Log
 		if err := logs.GetLog(i, &l); err != nil {
 			return nil, nil, fmt.Errorf("raft log: entry %d of %d to %d: %w", i, first, last, err)

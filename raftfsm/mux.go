@@ -209,7 +209,9 @@ func (m *mux) receiveHello(c *conn) error {
 	switch {
 	case answer.Error != "":
 	case h.Kind == kindAsk:
+		m.mu.Lock()
 		c.kind = kindAsk
+		m.mu.Unlock()
 		m.asked(h)
 		answer.Standing, answer.Founders = m.place.standing()
 	default:

@@ -98,12 +98,20 @@ func Open(ctx context.Context, opt Options) (*Node, error) {
 // applied is told of each change of the state, before anybody acts on it.
 func (n *Node) applied() {
 	if n.place != nil {
+		n.mux.dropStrangers() // first: what follows may wait for a disk
 		if err := n.place.learn(n.fsm.View()); err != nil {
 			n.opt.Log.Error("identities not kept", "error", err)
 		}
-		n.mux.dropStrangers()
 	}
 	n.opt.Wake()
+}
+
+// givenAway is told when an entry is stored that gives a name to another uid: the former bearer is heard no more, and none
+// of its answers counts any more as its successor's (L1).
+func (n *Node) givenAway(name cluster.NodeID) {
+	n.mux.dropStrangers()
+	n.answers.forget(name)
+	n.progress.forget(name)
 }
 
 // open does Open's work; what it has opened when it fails, abandon closes.
@@ -140,7 +148,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.listen(ctx, conf, given); err != nil {
 		return err
 	}
-	given.tell(n.mux.dropStrangers)
+	given.tell(n.givenAway)
 	if n.raft, err = raft.NewRaft(conf, n.fsm, logs, n.stable, snaps, n.trans); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}

@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -53,6 +54,9 @@ func openPlace(opt Options, logs raft.LogStore, stable raft.StableStore, snaps r
 	}
 	if known {
 		p.id = id
+	}
+	if id.Recovering {
+		return nil, errors.New("raft store: pgquorum recover was broken off on it: call it again")
 	}
 	if p.used, err = raft.HasExistingState(logs, stable, snaps); err != nil {
 		return nil, fmt.Errorf("raft store: %w", err)

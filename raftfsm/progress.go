@@ -36,6 +36,13 @@ func (p *progress) note(peer cluster.NodeID, r, index uint64) {
 	}
 }
 
+// forget drops what is known of a peer's log.
+func (p *progress) forget(peer cluster.NodeID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.match, peer)
+}
+
 // wait returns when the peer's log matches up to index in Raft term r, or with ctx's error.
 func (p *progress) wait(ctx context.Context, peer cluster.NodeID, r, index uint64) error {
 	for {

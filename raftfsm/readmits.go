@@ -15,7 +15,7 @@ import (
 type readmits struct {
 	mu    sync.Mutex
 	given []given
-	told  func() // of a new one; may be nil
+	told  func(cluster.NodeID) // of a new one; may be nil
 }
 
 // given is one such entry.
@@ -25,7 +25,8 @@ type given struct {
 	uid   cluster.UID
 }
 
-// keptNames bounds the entries remembered: each is settled, or deleted from the log, before the next of its node.
+// keptNames bounds the entries remembered. After a start they are all that the log holds, of which those before the state in
+// which the bearer is known do not count any more.
 const keptNames = 64
 
 // note enters an entry that is about to be stored, if it is such a one.
@@ -47,7 +48,7 @@ func (n *readmits) note(l *raft.Log) {
 	told := n.told
 	n.mu.Unlock()
 	if told != nil {
-		told()
+		told(r.Node)
 	}
 }
 
@@ -66,7 +67,7 @@ func (n *readmits) bars(node cluster.NodeID, uid cluster.UID, applied uint64) bo
 }
 
 // tell sets who is told of each new one.
-func (n *readmits) tell(f func()) {
+func (n *readmits) tell(f func(cluster.NodeID)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.told = f

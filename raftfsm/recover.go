@@ -30,6 +30,8 @@ type Remains struct {
 	View   *cluster.View // with every entry of the log applied, also those that were perhaps never committed
 	Voters []cluster.NodeID
 	Term   uint64 // Raft's
+
+	BrokenOff bool // a recovery has begun on the store and not ended: it must be done again
 }
 
 // ReadRemains reads the store under raft.data_dir without changing what it says.
@@ -48,7 +50,11 @@ func ReadRemains(dir, scope string) (Remains, error) {
 	if err != nil {
 		return Remains{}, err
 	}
-	return Remains{View: f.View(), Voters: voterIDs(config), Term: term.Term()}, nil
+	id, _, err := readIdentity(dir)
+	if err != nil {
+		return Remains{}, err
+	}
+	return Remains{View: f.View(), Voters: voterIDs(config), Term: term.Term(), BrokenOff: id.Recovering}, nil
 }
 
 // RecoverAlone makes the store of raft.data_dir that of a cluster of one node (docs/adr/0029): c is applied to the state after
@@ -63,29 +69,37 @@ func RecoverAlone(dir, scope, addr string, c cluster.Recover) (kept string, err 
 		return kept, err
 	}
 	defer func() { err = errors.Join(err, s.bolt.Close()) }()
-	f := &recovering{fsm: newFSM(scope, nil), cmd: c}
-	if err := s.replay(newFSM(scope, nil)); err != nil { // before anything is written
+	trial := &recovering{fsm: newFSM(scope, nil), cmd: c} // before anything is written
+	if err := s.replay(trial.fsm); err != nil {
+		return kept, err
+	}
+	if _, err := trial.Snapshot(); err != nil {
+		return kept, fmt.Errorf("recover %s: %w", dir, err)
+	}
+	// Between the new snapshot and the end of the old log, others would be sent that log, without what c did to the state.
+	if err := reidentify(dir, func(id *Identity) { id.Recovering = true }); err != nil {
 		return kept, err
 	}
 	conf := raft.DefaultConfig()
 	conf.LocalID, conf.Logger = raft.ServerID(c.Node), hclog.NewNullLogger()
 	_, trans := raft.NewInmemTransport(raft.ServerAddress(addr))
 	alone := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: raft.ServerID(c.Node), Address: raft.ServerAddress(addr)}}}
-	if err := raft.RecoverCluster(conf, f, s.bolt, s.bolt, s.files, trans, alone); err != nil {
+	if err := raft.RecoverCluster(conf, &recovering{fsm: newFSM(scope, nil), cmd: c}, s.bolt, s.bolt, s.files, trans, alone); err != nil {
 		return kept, fmt.Errorf("recover %s: %w", dir, err)
 	}
-	return kept, FinishRecovery(dir, c.ClusterID)
+	// From its first hello on the node is of the cluster that goes on, and refuses who is of the former one.
+	return kept, reidentify(dir, func(id *Identity) {
+		id.Cluster, id.Known, id.Founders, id.Recovering = c.ClusterID, nil, nil, false
+	})
 }
 
-// FinishRecovery gives the node of dir to the cluster that goes on, the id of which its store has: from its first hello on it
-// refuses who is of the former one. It is the last step of RecoverAlone, for one that ended before it; done already: nothing
-// changes.
-func FinishRecovery(dir, clusterID string) error {
+// reidentify changes the identity of dir, if there is one.
+func reidentify(dir string, edit func(*Identity)) error {
 	id, known, err := readIdentity(dir)
-	if err != nil || !known || id.Cluster == clusterID {
+	if err != nil || !known {
 		return err
 	}
-	id.Cluster, id.Known, id.Founders = clusterID, nil, nil
+	edit(&id)
 	return id.write(dir)
 }
 
@@ -187,7 +201,20 @@ func keepCopy(dir string) (kept string, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("copy of %s: %w", identityFile, err)
 	}
+	if err := syncTree(kept); err != nil {
+		return "", fmt.Errorf("copy of %s: %w", store, err)
+	}
 	return kept, syncDir(dir)
+}
+
+// syncTree makes all files and names under a directory durable.
+func syncTree(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return syncDir(path) // a file's fsync is the same call
+	})
 }
 
 // Answering asks every member but this node, without a store or a listener, and says of each that answers and has a store how

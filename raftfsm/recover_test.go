@@ -3,11 +3,13 @@ package raftfsm
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgquorum/cluster"
 )
@@ -140,7 +142,10 @@ func TestRecoverAlone(t *testing.T) {
 	if _, err := RecoverAlone(dir, "test", addr, recovery(func(c *cluster.Recover) { c.Member.Incarnation = "z" })); err == nil {
 		t.Error("recovered with data that the cluster does not know")
 	}
-	kept, err := RecoverAlone(dir, "test", addr, recovery(nil))
+	if remains, err := ReadRemains(dir, "test"); err != nil || remains.BrokenOff {
+		t.Errorf("after a refusal: %+v, %v", remains, err)
+	}
+	kept, err := RecoverAlone(dir, "test", addr, recovery(func(c *cluster.Recover) { c.ClusterID = "c-first" }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,22 +154,41 @@ func TestRecoverAlone(t *testing.T) {
 	}
 	was, _, err := readIdentity(kept)
 	is, _, err2 := readIdentity(dir)
-	if err := errors.Join(err, err2); err != nil || was.Cluster != "c-old" || is.Cluster != "c-new" || is.Known != nil || is.Founders != nil || is.UID != was.UID {
+	if err := errors.Join(err, err2); err != nil || was.Cluster != "c-old" || is.Cluster != "c-first" || is.Known != nil || is.Founders != nil || is.UID != was.UID {
 		t.Errorf("identity was %+v, is %+v, %v", was, is, err)
 	}
-	if err := was.write(dir); err != nil { // as a recovery leaves it that ended before its last step
+	log, err := os.ReadFile(filepath.Join(kept, logFile)) // as a recovery leaves it that ends between the new snapshot and the old log
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := FinishRecovery(dir, "c-new"); err != nil {
+	was.Recovering = true
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, storeDir, logFile), log, 0o600), was.write(dir)); err != nil {
 		t.Fatal(err)
 	}
-	if id, _, err := readIdentity(dir); err != nil || id.Cluster != "c-new" || id.Known != nil {
-		t.Errorf("finished: %+v, %v", id, err)
+	if remains, err := ReadRemains(dir, "test"); err != nil || !slices.Equal(remains.Voters, []cluster.NodeID{"n3"}) || !remains.BrokenOff {
+		t.Errorf("broken off: %+v, %v", remains, err)
+	}
+	p.listen("n3")
+	if n, err := Open(t.Context(), p.options("n3")); err == nil || !strings.Contains(err.Error(), "broken off") {
+		t.Fatalf("an agent started on a recovery that was broken off: %v, %v", n, err)
+	}
+	if err := p.lns["n3"].Close(); err != nil {
+		t.Fatal(err)
+	}
+	delete(p.lns, "n3")
+	if _, err := RecoverAlone(dir, "test", addr, recovery(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if id, _, err := readIdentity(dir); err != nil || id.Cluster != "c-new" || id.Known != nil || id.Recovering {
+		t.Errorf("done again: %+v, %v", id, err)
 	}
 	p.start("n3")
 	n3 := p.leader()
-	if v := n3.View(); v.ClusterID != "c-new" || v.SystemID != "77" || v.Key.Term != 1+recoverTerms || len(v.Events) < 4 || n3.Status().Term <= remains.Term {
+	if v := n3.View(); v.ClusterID != "c-new" || v.SystemID != "77" || v.Key.Term != 1+2*recoverTerms || len(v.Events) < 4 || n3.Status().Term <= remains.Term {
 		t.Errorf("view %+v, raft term %d, was %d", v, n3.Status().Term, remains.Term)
+	}
+	if _, _, ok := n3.LeaseEnd(time.Second); !ok {
+		t.Error("n3 alone is no quorum of its own: the old voters count")
 	}
 	p.start("n1", "n2") // as they were: they have a quorum of the old cluster, and nothing to do with the new one
 	var refused *HelloError
@@ -190,7 +214,7 @@ func TestRecoverAlone(t *testing.T) {
 	if _, err := ReadRemains(t.TempDir(), "test"); !errors.Is(err, ErrNoState) {
 		t.Errorf("an empty store: %v", err)
 	}
-	if kept, err := filepath.Glob(filepath.Join(dir, "raft.before-recover-*")); err != nil || len(kept) != 2 {
+	if kept, err := filepath.Glob(filepath.Join(dir, "raft.before-recover-*")); err != nil || len(kept) != 3 { // one refused, two done
 		t.Errorf("kept %v, %v", kept, err)
 	}
 }

@@ -76,6 +76,8 @@ func takeIn(o *Observation, a cluster.Applicant) Decision {
 		return wait(ReasonNameLives, "%s answered with uid %s not long ago", a.Node, reg.UID)
 	case member:
 		d.Action = RemoveServer
+	case slices.Contains(o.View.Committed, a.Node):
+		return wait(ReasonApplies, "it is not committed yet that the node with uid %s leaves raft's configuration", reg.UID)
 	default:
 		d.Action = Readmit
 	}

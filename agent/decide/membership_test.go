@@ -49,6 +49,7 @@ func TestMembership(t *testing.T) {
 	}{
 		{"its former server goes first", func(*Observation) {}, RemoveServer, ""},
 		{"then the name", removed, Readmit, ""},
+		{"L6 not before it is committed that it is gone", both(removed, func(o *Observation) { o.View.Committed = []cluster.NodeID{"n1", "n2", "n3"} }), Wait, "not committed"},
 		{"then the log", readmitted, AddServer, ""},
 		{"it does not answer yet", both(added, func(o *Observation) { o.Applicants = nil }), None, ""},
 		{"then a vote", both(added, answers), GiveVote, ""},

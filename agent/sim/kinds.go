@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"pgquorum/cluster"
@@ -14,26 +15,44 @@ type fault struct {
 	begin  func(w *World, h *Host) (end func() error)
 }
 
-// spend gives the world's one loss for ever of data, of votes, or of both: k = 1 bears no second one, nor does the quorum of
-// three. Without synchronous standbys (mode off) what the primary alone had is lost with it, so that the cluster rightly
-// waits for a person (B5).
-func (w *World) spend(data, votes bool) bool {
-	if data && w.opt.Mode == cluster.SyncOff {
+// spend says whether a host may lose its data, its votes, or both, for ever. k = 1 bears no second loss, nor does the quorum
+// of three, until the cluster is whole again. A loss of each kind counts as two, since the holder of the key that has lost its
+// votes is not replaced before the key moves, and a standby without its data cannot confirm where it may move (L6, C1). And
+// none is borne while commits are on the primary alone, as always in mode off: in all these cases the cluster rightly waits
+// for a person (B5).
+func (w *World) spend() bool {
+	if w.opt.Mode == cluster.SyncOff || w.alone() {
+		return false
+	}
+	w.mu.Lock()
+	lost := w.lost
+	w.mu.Unlock()
+	if lost && w.Converged() != nil {
 		return false
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if data && w.lost || votes && w.forgot {
-		return false
-	}
-	w.lost, w.forgot = w.lost || data, w.forgot || votes
+	w.lost = true
 	return true
 }
 
-// losing is a host that goes down and comes back without something, which no fault before it has taken from another.
-func losing(data, votes bool, lose func(*Host)) func(*World, *Host) func() error {
+// alone says whether a rule that is recorded lets commits be on the primary alone.
+func (w *World) alone() bool {
+	var newest *cluster.View
+	for _, h := range w.Hosts {
+		if p := h.agentNow(); p.alive() {
+			if v := p.node.Snapshot().View; newest == nil || v.Index > newest.Index {
+				newest = v
+			}
+		}
+	}
+	return newest == nil || slices.ContainsFunc(newest.Rules, func(r cluster.SyncRule) bool { return r.K == 0 })
+}
+
+// losing is a host that goes down and comes back without something.
+func losing(lose func(*Host)) func(*World, *Host) func() error {
 	return func(w *World, h *Host) func() error {
-		if h.isOff() || !w.spend(data, votes) {
+		if h.isOff() || !w.spend() {
 			return nothing
 		}
 		h.Crash()
@@ -105,11 +124,11 @@ func faults() []fault {
 			h.Crash()
 			return h.Boot
 		}},
-		{"its power goes, and its data directory is lost", 1, losing(true, false, func(h *Host) {
+		{"its power goes, and its data directory is lost", 1, losing(func(h *Host) {
 			h.disk = disk{promise: h.disk.promise, noPrimary: h.disk.noPrimary, wal: wal{forks: map[cluster.Timeline]cluster.Fork{}}}
 		})},
-		{"its power goes, and its Raft store is lost", 1, losing(false, true, (*Host).forgetLocked)},
-		{"its power goes, and its Raft store is lost with the guard's marks and promises", 1, losing(true, true, func(h *Host) {
+		{"its power goes, and its Raft store is lost", 1, losing((*Host).forgetLocked)},
+		{"its power goes, and its Raft store is lost with the guard's marks and promises", 1, losing(func(h *Host) {
 			h.forgetLocked()
 			h.disk.promise, h.disk.noPrimary, h.disk.incarnation = 0, 0, "" // data without its promises is nobody's (V5)
 		})},

@@ -60,8 +60,7 @@ type World struct {
 	faults  []string // the violations that were seen
 	trace   []string // what was done to it, in words
 	closing bool
-	lost    bool // one node's data is lost for ever
-	forgot  bool // and one node's votes
+	lost    bool // a node's data or votes were lost for ever
 	froze   int  // how often a primary was frozen
 	thawed  int  // and how often one went on
 

@@ -86,11 +86,6 @@ func (o *recoverOptions) run(ctx context.Context) error {
 		return usage("recover: --lost names %s; the cluster goes on from this node alone, which gives up %s", strings.Join(given, ", "), strings.Join(s.others, ", "))
 	}
 	o.show(s)
-	if len(s.remains.Voters) == 1 && !o.dryRun { // a recovery that was broken off may lack its last step
-		if err := raftfsm.FinishRecovery(s.conf.Raft.DataDir, s.remains.View.ClusterID); err != nil {
-			return fmt.Errorf("recover: %w", err)
-		}
-	}
 	if err := o.obstacle(ctx, s); err != nil || o.dryRun {
 		return err
 	}
@@ -137,6 +132,9 @@ func (o *recoverOptions) show(s *survivor) {
 	fmt.Fprintf(out, "  leader key   %s, term %d, timeline %d\n", v.Key.Holder, v.Key.Term, v.Key.Timeline)
 	fmt.Fprintf(out, "  voters       %s\n", joined(s.remains.Voters))
 	fmt.Fprintf(out, "  data here    %s %s, ends at %s on timeline %d\n", s.data.Data, s.data.Detail, s.data.Position.LSN, s.data.Position.Timeline)
+	if s.remains.BrokenOff {
+		fmt.Fprintf(out, "A recovery has begun on this store and was broken off: it is done again, from here on.\n")
+	}
 	fmt.Fprintf(out, "GIVEN UP FOR GOOD: %s. MAY BE LOST:\n", strings.Join(s.others, ", "))
 	for _, loss := range raftfsm.Losses(v, s.data.Member) {
 		fmt.Fprintf(out, "  - %s\n", loss)
@@ -157,7 +155,7 @@ func (o *recoverOptions) obstacle(ctx context.Context, s *survivor) error {
 	case s.unknownTimeline():
 		return fmt.Errorf("recover: the data here is on timeline %d, of which this node's Raft store has not heard: with that store it could never be a primary again, nor be followed; "+
 			"choose another node; nothing was changed", s.data.Position.Timeline)
-	case len(s.remains.Voters) == 1 && s.remains.Voters[0] == self && s.data.Data == cluster.DataOurs:
+	case len(s.remains.Voters) == 1 && s.remains.Voters[0] == self && s.data.Data == cluster.DataOurs && !s.remains.BrokenOff:
 		return errors.New("recover: this node is the only voter already: start its agent; nothing was changed")
 	}
 	opt := raftfsm.Options{Self: self, UID: v.Nodes[self].UID, Scope: s.conf.Scope, Members: map[cluster.NodeID]string{}}

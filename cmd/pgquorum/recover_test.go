@@ -75,6 +75,7 @@ func TestRecoverObstacles(t *testing.T) {
 		{"alone already, its promises are lost", func(s *survivor) {
 			s.remains.Voters, s.data.Data = s.remains.Voters[2:], cluster.DataUnclaimed
 		}, ""},
+		{"alone already, broken off", func(s *survivor) { s.remains.Voters, s.remains.BrokenOff = s.remains.Voters[2:], true }, ""},
 		{"another life", func(s *survivor) { s.data.Member.Incarnation = "b" }, `"b"`},
 		{"data on a timeline that the store does not know", func(s *survivor) { s.data.Position.Timeline = 3 }, "timeline 3"},
 		{"where the data ends is not known", func(s *survivor) { s.data.Position = cluster.Position{} }, ""},
