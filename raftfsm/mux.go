@@ -89,9 +89,6 @@ func PeerOf(c net.Conn) (cluster.NodeID, cluster.UID) {
 	return "", ""
 }
 
-// keepAlive ends the connection of a dead host after about 8 s, and with it its claim on a name.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3}
-
 // maxGreetings is how many connections may be between being accepted and being handed on.
 const maxGreetings = 128
 
@@ -100,8 +97,7 @@ func newMux(ctx context.Context, opt Options, view func() *cluster.View, at *pla
 	ln := opt.Listener
 	if ln == nil {
 		var err error
-		lc := net.ListenConfig{KeepAliveConfig: keepAlive}
-		if ln, err = lc.Listen(ctx, "tcp", opt.Listen); err != nil {
+		if ln, err = listener(ctx, opt.Listen); err != nil {
 			return nil, fmt.Errorf("raft.listen %s: %w", opt.Listen, err)
 		}
 	}
@@ -113,16 +109,6 @@ func newMux(ctx context.Context, opt Options, view func() *cluster.View, at *pla
 	m.raftSide, m.peerSide = newSide(m), newSide(m)
 	m.work.Go(m.accept)
 	return m, nil
-}
-
-// dialer is TCP, unless the options have another.
-func dialer(opt Options) func(ctx context.Context, addr string) (net.Conn, error) {
-	if opt.Dial != nil {
-		return opt.Dial
-	}
-	return func(ctx context.Context, addr string) (net.Conn, error) {
-		return (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(ctx, "tcp", addr)
-	}
 }
 
 // accept takes connections until the listener is closed.

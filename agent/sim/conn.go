@@ -137,7 +137,12 @@ func (c *conn) abort(why error) {
 		c.why = why
 	}
 	c.mu.Unlock()
-	c.once.Do(func() { close(c.gone) })
+	c.once.Do(func() {
+		close(c.gone)
+		if c.service == serviceAgent { // its connections are kept alive (raftfsm); PostgreSQL's own means are in its model
+			time.AfterFunc(keepAliveEnds, func() { c.peer.abort(os.ErrDeadlineExceeded) })
+		}
+	})
 	c.in.fail(why)
 	c.net.mu.Lock()
 	delete(c.net.conns, c)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -136,9 +135,6 @@ func (n *Network) Kill(node cluster.NodeID, s service, silent bool) {
 	for _, c := range own {
 		if silent {
 			c.abort(errCrashed)
-			if s == serviceAgent { // its connections are kept alive (raftfsm); PostgreSQL's own means are in its model
-				time.AfterFunc(keepAliveEnds, func() { c.peer.abort(os.ErrDeadlineExceeded) })
-			}
 		} else {
 			_ = c.Close() // it always succeeds
 		}
@@ -151,7 +147,8 @@ var (
 	errReset   = errors.New("connection reset by peer")
 )
 
-// keepAliveEnds is after how long the kernel ends a connection whose other end is gone without a word.
+// keepAliveEnds is after how long the kernel ends a connection whose other end is gone without a word, or with one that has
+// not come through.
 const keepAliveEnds = 8 * time.Second
 
 // Listen begins a new life of a service.
