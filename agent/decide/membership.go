@@ -72,7 +72,7 @@ func takeIn(o *Observation, a cluster.Applicant) Decision {
 		return wait(ReasonNameLives, "%s", a.Other)
 	case o.View.Key.Holder == a.Node && !o.View.Key.Released:
 		return wait(ReasonKeyHeld, "%s holds the leader key of term %d: another takes it over first", a.Node, o.View.Key.Term)
-	case a.For < ReplacePatience || o.answeredWithin(a.Node, ReplacePatience):
+	case a.For < ReplacePatience || o.anotherAnswered(a, ReplacePatience):
 		return wait(ReasonNameLives, "%s answered with uid %s not long ago", a.Node, reg.UID)
 	case member:
 		d.Action = RemoveServer
@@ -84,10 +84,10 @@ func takeIn(o *Observation, a cluster.Applicant) Decision {
 	return d
 }
 
-// answeredWithin says whether a node answered a status call of late.
-func (o *Observation) answeredWithin(name cluster.NodeID, limit time.Duration) bool {
-	p, asked := o.Peers[name]
-	return asked && !p.At.IsZero() && o.Now.Sub(p.At) < limit
+// anotherAnswered says whether another node than the applicant answered a status call of late under the name that it asks for.
+func (o *Observation) anotherAnswered(a cluster.Applicant, limit time.Duration) bool {
+	p, asked := o.Peers[a.Node]
+	return asked && !p.At.IsZero() && o.Now.Sub(p.At) < limit && p.Status.UID != a.UID
 }
 
 // answersAsRegistered says whether a node answers of late, as the one that has the name: it has a place in Raft, with a vote.

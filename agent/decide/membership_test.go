@@ -67,6 +67,11 @@ func TestMembership(t *testing.T) {
 		{"L6 the holder is never removed", func(o *Observation) { o.View.Key.Holder = "n3" }, Wait, "holds the leader key"},
 		{"the holder gave the key back", func(o *Observation) { o.View.Key.Holder, o.View.Key.Released = "n3", true }, RemoveServer, ""},
 		{"the old one answers", func(o *Observation) { o.Applicants[0].Other = "the node at 10.0.0.3:7400" }, Wait, "10.0.0.3"},
+		{"it answers itself, of a name without a bearer", both(removed, answers, func(o *Observation) {
+			n := o.View.Nodes["n3"]
+			n.UID = "" // as pgquorum recover leaves it
+			o.View.Nodes["n3"] = n
+		}), Readmit, ""},
 		{"the old one answered of late", func(o *Observation) {
 			o.Peers["n3"] = cluster.PeerView{Status: statusFor("n3"), At: o.Now.Add(-ReplacePatience + time.Second)}
 		}, Wait, "not long ago"},

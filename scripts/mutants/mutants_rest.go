@@ -13,7 +13,7 @@ var mutantsOfTheRest = []mutant{
 	{"replaced-while-the-old-one-answers", "11", "agent/decide/membership.go",
 		"case a.Other != \"\":", "case a.Other == \"nobody\":", "./agent/decide", "^TestMembership$"},
 	{"replaced-right-after-an-answer", "11", "agent/decide/membership.go",
-		"|| o.answeredWithin(a.Node, ReplacePatience):", "|| o.answeredWithin(a.Node, 0):", "./agent/decide", "^TestMembership$"},
+		"|| o.anotherAnswered(a, ReplacePatience):", "|| o.anotherAnswered(a, 0):", "./agent/decide", "^TestMembership$"},
 	{"readmitted-while-the-former-server-votes", "11", "raftfsm/apply_nodes.go",
 		"case slices.Contains(v.Committed, c.Node):", "case slices.Contains(v.Committed, c.Node) && c.From == \"\":", "./raftfsm", "^TestReadmit$"},
 	{"damage-not-looked-for", "11", "raftfsm/inspect.go",
