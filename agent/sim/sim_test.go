@@ -118,8 +118,10 @@ func play(t *testing.T, w *sim.World, schedule func(*sim.World) error) {
 	}
 }
 
-// settle bounds how long a cluster without faults may take to be whole.
-const settle = 60 * time.Second
+// settle bounds how long a cluster without faults may take to be whole. The longest is that of a node which must be taken out of
+// the rules and copied because its source has removed the WAL that it needs, and then of another that lost its Raft store and
+// needs the same: the two go one after the other, and each waits until a refusal has stood for a while.
+const settle = 90 * time.Second
 
 // openRaft gives the real Raft, with its store in a directory for each node.
 func openRaft(dirs string) func(sim.RaftOptions) (sim.Raft, error) {
