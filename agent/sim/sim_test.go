@@ -92,6 +92,10 @@ func keepLog(t *testing.T, seed uint64, log *bytes.Buffer) {
 
 func play(t *testing.T, w *sim.World, schedule func(*sim.World) error) {
 	ctx, end := context.WithCancel(t.Context())
+	endless := time.AfterFunc(longest, func() {
+		panic(fmt.Sprintf("%s has not ended after %v of its time:\n%s\n%s", t.Name(), longest, w.Trace(), stacks(true)))
+	})
+	defer endless.Stop()
 	defer w.Close()
 	defer end()
 	go w.Watch(ctx)
@@ -122,6 +126,9 @@ func play(t *testing.T, w *sim.World, schedule func(*sim.World) error) {
 // the rules and copied because its source has removed the WAL that it needs, and then of another that lost its Raft store and
 // needs the same: the two go one after the other, and each waits until a refusal has stood for a while.
 const settle = 90 * time.Second
+
+// longest is a schedule's time after which something waits for ever: the rest of the world would go on, and fill the memory.
+const longest = time.Hour
 
 // openRaft gives the real Raft, with its store in a directory for each node.
 func openRaft(dirs string) func(sim.RaftOptions) (sim.Raft, error) {
