@@ -21,6 +21,17 @@ func at(n *Node, index uint64) {
 	n.fsm.view.Store(&v)
 }
 
+// strangers are two nodes of which neither is the other's member, so that they speak when the test says so only.
+func strangers(t *testing.T) (w *world, n1, n2 *Node) {
+	t.Helper()
+	w = newWorld(t, testHeartbeat, nil)
+	w.listen("n1")
+	w.listen("n2")
+	n1, n2 = w.open("n1"), w.open("n2")
+	go acceptAll(n2.PeerListener())
+	return w, n1, n2
+}
+
 // A node that was away while another was replaced takes the other's word for it, if the word rests on a later state of the same
 // cluster than its own; also in the answer with which the other refuses to be called by its former uid. The state that it
 // rests on ends it.
@@ -89,11 +100,7 @@ func TestLaterStateSaysWhoBearsAName(t *testing.T) {
 	}
 	t.Run("in the answer", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, testHeartbeat, nil)
-		w.listen("n1")
-		w.listen("n2")
-		n1, n2 := w.open("n1"), w.open("n2")
-		go acceptAll(n2.PeerListener())
+		w, n1, n2 := strangers(t)
 		at(n1, 30)
 		known(n2, "c1", map[cluster.NodeID]cluster.UID{"n2": "uid-n2"})
 		v := *n2.fsm.View()
@@ -119,11 +126,7 @@ func TestFormerBearerIsCutOff(t *testing.T) {
 	for _, stored := range []bool{true, false} {
 		t.Run(fmt.Sprintf("stored only: %t", stored), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, testHeartbeat, nil)
-			w.listen("n1")
-			w.listen("n2")
-			n1, n2 := w.open("n1"), w.open("n2")
-			go acceptAll(n2.PeerListener())
+			w, n1, n2 := strangers(t)
 			known(n1, "c1", map[cluster.NodeID]cluster.UID{"n2": n2.opt.UID})
 			var ends []net.Conn
 			for range 2 {

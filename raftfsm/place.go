@@ -25,7 +25,7 @@ type place struct {
 
 	mu         sync.Mutex
 	id         Identity
-	said       map[cluster.NodeID]Bearer // what nodes said of their names, until a leader speaks
+	said       map[cluster.NodeID]Bearer // what nodes said of their names, until this one has reached that state
 	used       bool                      // the store holds something, or will: Raft speaks
 	told       string                    // what this node waits for
 	applicants map[cluster.NodeID]applicant
