@@ -33,6 +33,7 @@ type fakeCluster struct {
 	barrier uint64
 	age     time.Duration // that every voter attests
 	stuck   time.Duration // for which the leader has refused every proposal
+	heard   map[cluster.NodeID]bool
 	applied []cluster.Command
 
 	nonvoters  []cluster.NodeID

@@ -217,6 +217,12 @@ func (f *fakeConsensus) Barrier(ctx context.Context) (uint64, error) {
 	return f.c.term, err
 }
 
+func (f *fakeConsensus) Heard(n cluster.NodeID) bool {
+	f.c.mu.Lock()
+	defer f.c.mu.Unlock()
+	return f.c.heard[n]
+}
+
 func (f *fakeConsensus) BarrierTerm() uint64 {
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()

@@ -53,6 +53,22 @@ func TestK5AttestsEndTheWaitForTheHolder(t *testing.T) {
 	})
 }
 
+// K3, U6: a holder that Raft hears is waited for, whatever the others say of its lease: it may be only frozen.
+func TestK3HolderThatRaftHearsIsWaitedFor(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *fakeCluster) {
+		n2 := c.failed()
+		c.net.set("n1", netHung)
+		c.heard = map[cluster.NodeID]bool{"n1": true}
+		begin := time.Now()
+		if err := n2.askStatus(c.life, n2.observe(), decide.Decision{}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took != n2.peers.deadline() {
+			t.Errorf("the round took %v, the deadline is %v", took, n2.peers.deadline())
+		}
+	})
+}
+
 // K2: who was silent is asked again in the next rounds, for its status, too.
 func TestK2SilentNodeIsAskedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *fakeCluster) {

@@ -21,6 +21,8 @@ type Consensus interface {
 	Kick(ctx context.Context) error
 	LeaseEnd(ttl time.Duration) (raftTerm uint64, end cluster.Instant, ok bool)
 	Attest(ctx context.Context, holder cluster.NodeID) (cluster.Attest, error)
+	// Heard says whether a node has answered Raft's calls of the present Raft term: it runs and can be reached.
+	Heard(n cluster.NodeID) bool
 	Campaign(ctx context.Context) error
 	DialPeer(ctx context.Context, to cluster.NodeID) (net.Conn, error)
 	PeerListener() net.Listener

@@ -244,6 +244,8 @@ func (h *Host) freeSharedMemory() {
 
 // LogContains waits until the agent's log has a line with every one of the words.
 func (h *Host) LogContains(ctx context.Context, words ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
 	return until(ctx, 20*time.Millisecond, func() error {
 		text, err := os.ReadFile(h.Log())
 		if err != nil {

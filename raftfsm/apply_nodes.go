@@ -56,17 +56,17 @@ func applyReadmit(v *cluster.View, c cluster.Readmit) outcome {
 	return done(nil)
 }
 
-// lifeObstacle says why a node's present life cannot be replaced (V5): what it confirmed as a standby of a recorded
-// rule, or acknowledged as the primary of the newest, is counted on by the next take-over; empty: it can.
+// lifeObstacle says why a node's present life cannot be replaced (V5): what it acknowledged as the primary of the newest
+// rule may be nowhere else; empty: it can. A standby's life is not kept here: when its node says that it has another, its
+// data is gone already, and a rule counts only on lives that are registered, so that such a rule asks more of the others
+// from then on, never less (docs/adr/0032). That data is not given up while it is there and rules count on it, is
+// agent/decide's to see to.
 func lifeObstacle(v *cluster.View, n cluster.Node) string {
 	m, has := n.Member()
 	if !has {
 		return ""
 	}
 	for _, r := range v.Rules {
-		if r.Has(m) {
-			return fmt.Sprintf("%s is a standby of recorded rule %d of term %d", m.AppName(), r.ID, r.Term)
-		}
 		if r.Primary == m && !acquiredAfter(v, r) {
 			return fmt.Sprintf("%s is the primary of recorded rule %d of term %d", m.AppName(), r.ID, r.Term)
 		}

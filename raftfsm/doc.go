@@ -14,7 +14,7 @@
 //	L4  only a committed command changes the recorded lease
 //	L6  the voters of the last committed Raft configuration stand in the view
 //	S2  rules go only by DropRules, and the last one stays
-//	V5  a life of a node's data that a recorded rule counts on is not replaced
+//	V5  only registered lives of data enter a rule; that of the newest rule's primary is not replaced
 //	F1  a timeline number is allotted once, above all that any disk has seen; its fork's LSN is set once
 //
 // And of its form: two nodes with the same log write the same snapshot, byte for byte; a view never changes once it is

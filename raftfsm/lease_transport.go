@@ -89,6 +89,7 @@ func (t *leaseTransport) AppendEntries(id raft.ServerID, target raft.ServerAddre
 
 // answered counts a peer's answer: a yes in the same Raft term (L1).
 func (t *leaseTransport) answered(peer cluster.NodeID, args *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse, sent cluster.Instant) {
+	t.progress.hear(peer, args.Term)
 	if !answer.Success || answer.Term != args.Term {
 		return
 	}
@@ -104,7 +105,11 @@ func (t *leaseTransport) RequestVote(id raft.ServerID, target raft.ServerAddress
 	if t.shut.Load() {
 		return raft.ErrTransportShutdown
 	}
-	return t.NetworkTransport.RequestVote(id, dialTarget(id, target), args, resp)
+	err := t.NetworkTransport.RequestVote(id, dialTarget(id, target), args, resp)
+	if err == nil {
+		t.progress.hear(cluster.NodeID(id), args.Term)
+	}
+	return err
 }
 
 // RequestPreVote asks whether a vote would be given.

@@ -145,7 +145,7 @@ func (m *model) stepRegister(n cluster.Node) bool {
 		data := cluster.Member{Node: old.Name, Incarnation: old.Incarnation}
 		for _, r := range m.rules {
 			newest := r.Term == m.rules[len(m.rules)-1].Term // rules stand in order of their terms
-			if r.Has(data) || r.Primary == data && newest {
+			if r.Primary == data && newest {
 				return false
 			}
 		}

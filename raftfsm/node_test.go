@@ -46,6 +46,23 @@ func TestThreeNodesElectApplyAndKeep(t *testing.T) {
 	}
 }
 
+// A new leader has heard who answers in its term, and not who is gone.
+func TestHeard(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testHeartbeat, nil, "n1", "n2", "n3")
+	gone := w.leader().opt.Self
+	w.shut(gone)
+	eventually(t, "a leader that hears the other one", func() bool {
+		for _, n := range w.all() {
+			others := slices.DeleteFunc([]cluster.NodeID{"n1", "n2", "n3"}, func(p cluster.NodeID) bool { return p == gone || p == n.opt.Self })
+			if n.Status().State == cluster.RaftLeader && n.Heard(others[0]) {
+				return !n.Heard(gone) && !n.Heard(n.opt.Self)
+			}
+		}
+		return false
+	})
+}
+
 func TestApplyGivesRefusalsAndNotLeader(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testHeartbeat, nil, "n1", "n2", "n3")

@@ -10,7 +10,8 @@
 //	I3  AcquireLeader: only by the Raft leader after its Barrier, and (except in place: under a live lease, or for the
 //	    primary that was frozen in the key's term) only when every recorded rule is satisfied by promises of the next
 //	    term and the old lease has surely ended (K4 to K7).
-//	I4  Nothing that changes data (clone, rewind) while this node's data counts in a recorded rule (V5).
+//	I4  Nothing that changes data (clone, rewind) while this node's data counts in a recorded rule (V5), but what held.go
+//	    says where nobody is left who could take it out.
 //
 // Where to look: why did it fence, demote or restart? fence.go, frozen.go, disk.go, primary.go, redo.go. Why did it (not) take over?
 // takeover.go, candidate.go. Why does it follow, rewind or clone? standby.go. Why is k what it is? syncrule.go, streams.go.

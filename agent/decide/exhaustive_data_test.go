@@ -20,6 +20,7 @@ type dataWorld struct {
 	failures   int
 	promised   cluster.Term
 	leaving    bool
+	patient    bool // it has waited long enough, while nobody else could settle the rules
 }
 
 func (w dataWorld) observation() *Observation {
@@ -61,12 +62,15 @@ func (w dataWorld) observation() *Observation {
 	if w.leaving {
 		o.Request = &Request{Leaving: true}
 	}
+	if w.patient {
+		o.HeldSince = testNow.Add(-HeldPatience)
+	}
 	return o
 }
 
 // V5, I4: as long as the life that the registry has for this node counts in a recorded rule, its directory is neither
-// filled nor rewound, and it asks to be taken out; and what is not wholly there is never started, promoted or acquired
-// with. An absent directory, or one where a rewind broke off, is one that somebody may yet put back.
+// filled nor rewound before it was patient (held.go), and it asks to be taken out; and what is not wholly there is never
+// started, promoted or acquired with, nor is its life taken over by a copy. An absent directory, or one where a rewind broke off, is one that somebody may yet put back.
 func TestInvariantsOfBrokenData(t *testing.T) {
 	for _, data := range []cluster.DataState{cluster.DataAbsent, cluster.DataRewinding} {
 		t.Run(string(data), func(t *testing.T) {
@@ -98,8 +102,10 @@ func (w dataWorld) check() (d Decision, broken string) {
 	switch d.Action {
 	case Clone, Rewind:
 		switch {
-		case counts:
+		case counts && !w.patient:
 			return d, "I4 changes data that counts in a rule"
+		case d.Life != "":
+			return d, "V5 goes on as a life whose data is not there"
 		case w.data == cluster.DataAbsent && d.Action == Rewind:
 			return d, "rewinds what is absent"
 		case w.leaving:
@@ -132,7 +138,9 @@ func eachDataWorld(data cluster.DataState, f func(dataWorld)) {
 									for _, failures := range []int{0, MaxRewinds} {
 										for _, promised := range []cluster.Term{3, 4} {
 											for _, leaving := range bools {
-												f(dataWorld{data, counts, registered, holder, released, leader, lease, primary, useRewind, failures, promised, leaving})
+												for _, patient := range bools {
+													f(dataWorld{data, counts, registered, holder, released, leader, lease, primary, useRewind, failures, promised, leaving, patient})
+												}
 											}
 										}
 									}

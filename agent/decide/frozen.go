@@ -17,12 +17,21 @@ func (o *Observation) frozen() bool { return o.Local.Guard.Frozen != 0 }
 // since, and until when it is left alone: a fence by order would end what can be frozen. The guard needs no agent for
 // either. A look takes as long as a Postgres may take to answer.
 func leftToGuard(o *Observation) (until cluster.Instant, leave bool) {
-	k := o.View.Key
-	until = o.Lapsed.At.Add(o.Heartbeat / 4)
-	if o.LookedAt <= o.Lapsed.At {
-		until = o.Lapsed.At.Add(LookPatience)
+	k, lapsed := o.View.Key, o.lapsed()
+	until = lapsed.At.Add(o.Heartbeat / 4)
+	if o.LookedAt <= lapsed.At {
+		until = lapsed.At.Add(LookPatience)
 	}
-	return until, o.SoftFence && o.Lapsed.Term == k.Term && k.Term != 0 && k.Holder == o.Self && !k.Released && o.Now.Before(until)
+	return until, o.SoftFence && lapsed.Term == k.Term && k.Term != 0 && k.Holder == o.Self && !k.Released && o.Now.Before(until)
+}
+
+// lapsed is the lease that ran out last, also one that is over although the keeper has not said so yet: its timer and the
+// loop's go off at the same moment, in either order.
+func (o *Observation) lapsed() Lapse {
+	if k := o.View.Key; o.LeaseState == LeaseLive && o.Lease.Term == k.Term && !o.Lease.Live(k.Lease, o.Now) {
+		return Lapse{Term: k.Term, At: o.Lease.FencePoint(k.Lease)}
+	}
+	return o.Lapsed
 }
 
 // LookPatience is how long the agent waits for a look that began after the lease had run out.

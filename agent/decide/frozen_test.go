@@ -92,6 +92,14 @@ func TestU6LeftToGuard(t *testing.T) {
 		{"long ago, and no look has ended", func(o *Observation) {
 			o.Lapsed.At, o.LookedAt = testNow.Add(-4*time.Second), testNow.Add(-5*time.Second)
 		}, Fence},
+		{"this moment, and the keeper has not said so yet", func(o *Observation) {
+			o.Lapsed, o.LeaseState = Lapse{}, LeaseLive
+			o.Lease = cluster.Lease{Term: 3, RaftTerm: 7, End: testNow.Add(o.View.Key.Lease.Fence)}
+		}, Wait},
+		{"the keeper has not said so for long", func(o *Observation) {
+			o.Lapsed, o.LeaseState = Lapse{}, LeaseLive
+			o.Lease = cluster.Lease{Term: 3, RaftTerm: 7, End: testNow.Add(-time.Second)}
+		}, Fence},
 		{"no soft fence", func(o *Observation) { o.SoftFence = false }, Fence},
 		{"a lease of another term", func(o *Observation) { o.Lapsed.Term = 2 }, Fence},
 		{"the key is another's", func(o *Observation) { o.View.Key.Holder, o.View.Key.Term = "n2", 4 }, Fence},

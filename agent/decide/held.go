@@ -35,15 +35,15 @@ func heldByRule(o *Observation, detail string) (life cluster.Incarnation, wait *
 	return me.Incarnation, nil
 }
 
-// Held says whether this node's data can follow nobody as it is, while it counts in a rule that nobody else can settle, and
-// while there is a holder to copy from.
+// Held says whether this node's data can follow nobody as it is, or is not there, while it counts in a rule that nobody
+// else can settle, and while there is a holder to copy from.
 func Held(o *Observation) bool {
 	src, _ := copySource(o)
 	if _, fresh := o.lately(src); src == "" || !fresh || !inRule(o, o.View.Nodes[o.Self]) || othersSettle(o) {
 		return false
 	}
 	switch o.Local.Postgres.Data {
-	case cluster.DataRewinding:
+	case cluster.DataRewinding, cluster.DataAbsent, cluster.DataUnclaimed:
 		return true
 	case cluster.DataOurs:
 		if !o.Position.Known() { // right after a stop: what was so, is

@@ -37,13 +37,19 @@ func TestB4HeldByRule(t *testing.T) {
 			o.Peers["n1"] = p
 		}, Wait, ReasonHeld},
 		{"the WAL is gone", func(o *Observation) { o.Position, o.Removed = pos(2, 900), "n1: gone" }, Clone, ReasonRemoved},
-		{"its data is lost, and may come back", lost(cluster.DataAbsent), Wait, ReasonInRule},
+		{"its data is lost", lost(cluster.DataAbsent), Clone, ReasonNoData},
+		{"its data is lost, not yet", func(o *Observation) { lost(cluster.DataAbsent)(o); o.HeldSince++ }, Wait, ReasonInRule},
+		{"its data is lost, and commits may have been there alone", func(o *Observation) {
+			lost(cluster.DataAbsent)(o)
+			o.View.Rules = append(o.View.Rules, cluster.SyncRule{ID: 3, Term: 2, Primary: member("n3"), Timeline: 1})
+		}, Wait, ReasonInRule},
 		{"its rewind broke off", lost(cluster.DataRewinding), Rewind, ReasonRewindBroken},
 		{"its rewind broke off, and rewinds fail", func(o *Observation) {
 			lost(cluster.DataRewinding)(o)
 			o.Failures[Rewind] = MaxRewinds
 		}, Wait, ReasonInRule},
-		{"seeded by hand", lost(cluster.DataUnclaimed), Wait, ReasonInRule},
+		{"seeded by hand", lost(cluster.DataUnclaimed), ClaimData, ReasonNotRegistered},
+		{"seeded by hand, not yet", func(o *Observation) { lost(cluster.DataUnclaimed)(o); o.HeldSince++ }, Wait, ReasonInRule},
 		{"commits may be here alone", func(o *Observation) {
 			o.View.Rules = append(o.View.Rules, cluster.SyncRule{ID: 3, Term: 2, Primary: member("n3"), Timeline: 1})
 		}, Wait, ReasonInRule},
@@ -69,6 +75,18 @@ func TestB4HeldByRule(t *testing.T) {
 	}
 }
 
+// ADR 0032: the copy that takes lost data's place is a new life, and counts only as such.
+func TestV5LostLifeIsNotContinued(t *testing.T) {
+	o := heldNode()
+	o.Local.Postgres = cluster.PostgresStatus{Data: cluster.DataAbsent, State: cluster.PostgresStopped}
+	if d := Next(o); d.Action != Clone || d.Life != "" || d.Source != "n1" {
+		t.Errorf("%s of %q from %q", d.Action, d.Life, d.Source)
+	}
+	if got := WantsOut(o); got != member("n3").Incarnation {
+		t.Errorf("it asks to let %q go", got)
+	}
+}
+
 // A node is held only where nobody else can settle the newest rule, and while there is a holder to copy from.
 func TestHeld(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -79,9 +97,10 @@ func TestHeld(t *testing.T) {
 		"in no rule":           {func(o *Observation) { o.View.Rules[0].Standbys = nil }, false},
 		"it follows":           {func(o *Observation) { o.Position = pos(2, 900) }, false},
 		"WAL is removed":       {func(o *Observation) { o.Position, o.Removed = pos(2, 900), "n1: gone" }, true},
-		"no data":              {func(o *Observation) { o.Local.Postgres.Data = cluster.DataAbsent }, false},
+		"no data":              {func(o *Observation) { o.Local.Postgres.Data = cluster.DataAbsent }, true},
 		"half-rewound":         {func(o *Observation) { o.Local.Postgres.Data = cluster.DataRewinding }, true},
-		"unclaimed":            {func(o *Observation) { o.Local.Postgres.Data = cluster.DataUnclaimed }, false},
+		"unclaimed":            {func(o *Observation) { o.Local.Postgres.Data = cluster.DataUnclaimed }, true},
+		"foreign":              {func(o *Observation) { o.Local.Postgres.Data = cluster.DataForeign }, false},
 		"no holder":            {func(o *Observation) { o.View.Key.Holder = "" }, false},
 		"no position":          {func(o *Observation) { o.Position, o.HeldSince = cluster.Position{}, 0 }, false},
 		"no position any more": {func(o *Observation) { o.Position = cluster.Position{} }, true},

@@ -41,6 +41,28 @@ func TestV5ValidPromises(t *testing.T) {
 	}
 }
 
+// V5, ADR 0032: a standby that lost its data while a rule counted on it, and has a new life, does not satisfy that rule: the
+// rule's other standbys must all be there, or its primary.
+func TestV5LostLifeOfARule(t *testing.T) {
+	o := taking()
+	reborn := o.View.Nodes["n3"]
+	reborn.Incarnation = "later"
+	o.View.Nodes["n3"] = reborn
+	anew := promised("n3", 4, pos(2, 5000))
+	anew.Member.Incarnation = "later"
+	q := Valid(o.View, 4, map[cluster.NodeID]cluster.Promise{"n2": o.TakeOver.Promises["n2"], "n3": anew})
+	if len(q) != 2 {
+		t.Fatalf("both promises are valid, have %v", q)
+	}
+	if _, missing := Satisfied(o.View, q); missing == "" {
+		t.Errorf("satisfied by %v, although one of the rule's two standbys with k = 1 is gone", q)
+	}
+	q["n1"] = promised("n1", 4, pos(2, 1000))
+	if _, missing := Satisfied(o.View, q); missing != "" {
+		t.Errorf("not satisfied by the rule's primary: %s", missing)
+	}
+}
+
 // V5: a promise is worth nothing once the data that it was given with is gone; what is only silent, or cannot be looked at
 // for the moment, still counts.
 func TestV5DataLostAfterThePromise(t *testing.T) {

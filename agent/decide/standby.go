@@ -35,18 +35,19 @@ func standby(o *Observation) (Decision, bool) {
 	case cluster.DataRewinding:
 		return rewindAgain(o)
 	case cluster.DataUnclaimed:
-		if inRule(o, o.View.Nodes[o.Self]) {
-			return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node's former data out of the rules first"}, true
+		if _, wait := heldByRule(o, "the holder takes this node's former data out of the rules first"); wait != nil {
+			return *wait, true
 		}
 		return Decision{Action: ClaimData, Reason: ReasonNotRegistered}, true
 	}
 	return Decision{Action: Wait, Reason: ReasonForeignData, Detail: o.Local.Postgres.DataDetail}, true
 }
 
-// noData clones, once the life that this node had before (if any) counts in no rule.
+// noData clones, once the life that this node had before (if any) counts in no rule, or nobody can take it out. The copy is
+// a new life in any case: what is not there may come back, such as a disk that was not mounted (docs/adr/0032).
 func noData(o *Observation) (Decision, bool) {
-	if inRule(o, o.View.Nodes[o.Self]) { // what is not there may come back, such as a disk that was not mounted
-		return Decision{Action: Wait, Reason: ReasonInRule, Detail: "the holder takes this node's lost data out of the rules first"}, true
+	if _, wait := heldByRule(o, "the holder takes this node's lost data out of the rules first"); wait != nil {
+		return *wait, true
 	}
 	src, why := copySource(o)
 	if src == "" {

@@ -64,6 +64,16 @@ func losing(lose func(*Host)) func(*World, *Host) func() error {
 // forgetLocked loses raft.data_dir/raft: the next start has a uid that nobody has heard of.
 func (h *Host) forgetLocked() { h.uid, h.forgot = h.uid+"-anew", true }
 
+// loseDataLocked loses PGDATA; raft.data_dir stands elsewhere.
+func (h *Host) loseDataLocked() {
+	h.disk = disk{promise: h.disk.promise, noPrimary: h.disk.noPrimary, wal: wal{forks: map[cluster.Timeline]cluster.Fork{}}}
+}
+
+// losePromisesLocked loses raft.data_dir/guard. Data without its promises is nobody's (V5).
+func (h *Host) losePromisesLocked() {
+	h.disk.promise, h.disk.noPrimary, h.disk.incarnation = 0, 0, ""
+}
+
 func nothing() error { return nil }
 
 // unlessClocksAlone leaves a fault out where commits wait for no standby: there P1 rests on the guard's being scheduled
@@ -124,13 +134,11 @@ func faults() []fault {
 			h.Crash()
 			return h.Boot
 		}},
-		{"its power goes, and its data directory is lost", 1, losing(func(h *Host) {
-			h.disk = disk{promise: h.disk.promise, noPrimary: h.disk.noPrimary, wal: wal{forks: map[cluster.Timeline]cluster.Fork{}}}
-		})},
+		{"its power goes, and its data directory is lost", 1, losing((*Host).loseDataLocked)},
 		{"its power goes, and its Raft store is lost", 1, losing((*Host).forgetLocked)},
 		{"its power goes, and its Raft store is lost with the guard's marks and promises", 1, losing(func(h *Host) {
 			h.forgetLocked()
-			h.disk.promise, h.disk.noPrimary, h.disk.incarnation = 0, 0, "" // data without its promises is nobody's (V5)
+			h.losePromisesLocked()
 		})},
 		{"its postmaster is killed", 4, func(_ *World, h *Host) func() error { h.KillPostgres(); return nothing }},
 		{"its agent is killed", 3, func(_ *World, h *Host) func() error {

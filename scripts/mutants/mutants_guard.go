@@ -67,6 +67,8 @@ var mutantsOfGuard = []mutant{
 		"return o.View.Forks[k.Timeline].Term != k.Term", "return k.Timeline != 0", "./agent/decide", "^TestU6Frozen$"},
 	{"acquires-again-without-answers", "U6", "agent/decide/frozen.go",
 		"Sub(o.Now) < k.Lease.TTL/4 {", "Sub(o.Now) < k.Lease.TTL/4 && false {", "./agent/decide", "^TestU6Frozen$"},
+	{"agent-fences-before-the-keeper-has-spoken", "U6", "agent/decide/frozen.go",
+		"o.LeaseState == LeaseLive && o.Lease.Term == k.Term && !o.Lease.Live", "false && !o.Lease.Live", "./agent/decide", "^TestU6LeftToGuard$"},
 	{"agent-fences-what-the-guard-freezes", "U6", "agent/decide/frozen.go",
 		"return until, o.SoftFence &&", "return until, false &&", "./agent/decide", "^TestU6LeftToGuard$"},
 }

@@ -10,6 +10,8 @@ var mutantsOfTakeOver = []mutant{
 		"if o.TakeOver.AskedAt.IsZero() && !o.View.Key.Released { // K2", "if o.TakeOver.AskedAt.IsZero() && !o.View.Key.Released && false { // K2", "./agent/decide", "^TestTakeOver$"},
 	{"hand-back-to-a-dead-postgres", "K3", "agent/decide/takeover.go",
 		"return d, comesBackSooner(o, s)", "return d, true", "./agent/decide", "^TestK3HandBack$"},
+	{"holder-that-raft-hears-not-waited-for", "K3", "agent/act_takeover.go",
+		"if alone && !a.raft.Heard(o.View.Key.Holder) && ", "if alone && ", "./agent", "^TestK3HolderThatRaftHearsIsWaitedFor$"},
 	{"handed-back-without-end", "K3", "agent/decide/takeover.go",
 		"o.View.Handbacks >= MaxHandbacks || ", "", "./agent/decide", "^(TestTakeOver|TestK3HandBack)$"},
 	{"hand-back-not-counted", "K3", "raftfsm/apply_key.go",

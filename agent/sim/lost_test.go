@@ -1,0 +1,55 @@
+package sim_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgquorum/agent/sim"
+	"pgquorum/cluster"
+)
+
+// TestV5LostLifeIsReplaced: one standby's host is gone, and the other has lost its data, or the promises without which its
+// data is nobody's. The rules name both and nobody can settle them, yet the node that is there gets a new life and
+// commits go on, with the first still away (ADR 0032).
+func TestV5LostLifeIsReplaced(t *testing.T) {
+	for _, what := range []string{sim.LostData, sim.LostPromises} {
+		t.Run(what, func(t *testing.T) {
+			dirs := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				w, err := sim.NewWorld(sim.Options{Seed: 1, Nodes: 3, Heartbeat: time.Second, Mode: cluster.SyncQuorum, OpenRaft: openRaft(dirs)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, end := context.WithCancel(t.Context())
+				defer w.Close()
+				defer end()
+				go w.Watch(ctx)
+				if err := w.AwaitConverged(settle); err != nil {
+					t.Fatalf("at first: %v", err)
+				}
+				back, err := w.LoseStandbys(what)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := w.AwaitCommit(settle); err != nil {
+					t.Errorf("with the other standby away: %v", err)
+				}
+				if err := back(); err != nil {
+					t.Fatal(err)
+				}
+				if err := w.AwaitConverged(settle); err != nil {
+					t.Error(err)
+				}
+				w.CheckEnd()
+				for _, v := range w.Violations() {
+					t.Error(v)
+				}
+				if t.Failed() {
+					t.Logf("what happened:\n%s", w.Trace())
+				}
+			})
+		})
+	}
+}
