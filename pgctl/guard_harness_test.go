@@ -166,7 +166,7 @@ func makeTemplate(t testing.TB) string {
 		t.Fatal(err)
 	}
 	defer conf.Close()
-	if _, err := conf.WriteString("listen_addresses = ''\nshared_buffers = 16MB\nfsync = off\nhot_standby = on\nmin_wal_size = 2MB\nmax_wal_size = 32MB\n"); err != nil {
+	if _, err := conf.WriteString("listen_addresses = ''\ndynamic_shared_memory_type = mmap\nshared_buffers = 16MB\nfsync = off\nhot_standby = on\nmin_wal_size = 2MB\nmax_wal_size = 32MB\n"); err != nil {
 		t.Fatal(err)
 	}
 	return dir
