@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"pgquorum/cluster"
+	"pgquorum/internal/testport"
 )
 
 // onRealPostgres says whether to go on with a test that runs servers. PostgreSQL refuses to be root's, and so does what
@@ -83,7 +83,7 @@ func emptyNode(t *testing.T, name cluster.NodeID, change func(*Options)) *node {
 	dir := tempDir(t)
 	n := &node{t: t, dir: dir, me: cluster.Member{Node: name, Incarnation: "a1"}, logs: &logBuffer{}}
 	opt := Options{
-		Self: name, DataDir: filepath.Join(dir, "data"), BinDir: testBinDir, ListenHost: "127.0.0.1", Port: freePort(t),
+		Self: name, DataDir: filepath.Join(dir, "data"), BinDir: testBinDir, ListenHost: "127.0.0.1", Port: testport.Free(t),
 		SocketDir: dir, GuardDir: filepath.Join(dir, "guard"),
 		Superuser:   Credentials{Username: "postgres"},
 		Replication: Credentials{Username: "replicator", Password: replPassword},
@@ -131,17 +131,6 @@ func tempDir(t *testing.T) string {
 		}
 	})
 	return dir
-}
-
-// freePort is a loopback port that nobody listens on.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // within bounds one step of a test.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pgquorum/cluster"
+	"pgquorum/internal/testport"
 )
 
 // A source that has removed the WAL which a standby needs next says so, and a source that has it does not; asking makes
@@ -42,7 +43,7 @@ func TestRemovedWAL(t *testing.T) {
 		t.Errorf("a timeline that the source does not know: %q, %v", said, err)
 	}
 	stranger := *src
-	stranger.Port = freePort(t)
+	stranger.Port = testport.Free(t)
 	if said, err := s.RemovedWAL(within(t), stranger, from); said != "" || err == nil {
 		t.Errorf("nobody there: %q, %v", said, err)
 	}

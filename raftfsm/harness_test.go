@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"pgquorum/cluster"
+	"pgquorum/internal/testport"
 )
 
 const (
@@ -61,9 +62,9 @@ func newWorld(t testing.TB, heartbeat time.Duration, edit func(*Options), names 
 
 func (w *world) listen(name cluster.NodeID) string {
 	w.t.Helper()
-	addr := "127.0.0.1:0"
-	if known := w.members[name]; known != "" {
-		addr = known
+	addr := w.members[name]
+	if addr == "" {
+		addr = fmt.Sprintf("127.0.0.1:%d", testport.Free(w.t))
 	}
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
