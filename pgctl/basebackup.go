@@ -76,6 +76,9 @@ func (p *Postgres) takePlace(s Source, data, dir string, m cluster.Member) (kept
 	if err := p.allowed(&s); err != nil {
 		return "", err
 	}
+	if err := p.stillOf(dir, m); err != nil {
+		return "", err
+	}
 	if err := p.writeIdentity(data, m); err != nil {
 		return "", err
 	}
@@ -83,6 +86,22 @@ func (p *Postgres) takePlace(s Source, data, dir string, m cluster.Member) (kept
 		return kept, err
 	}
 	return kept, disown(kept)
+}
+
+// stillOf refuses a copy that goes on with a life when the directory of that life is no longer there to make way: it may
+// come back, such as a disk that was unmounted meanwhile, and then two directories would bear one identity.
+func (p *Postgres) stillOf(dir string, m cluster.Member) error {
+	if !p.KeepsLife(m.Incarnation) { // a new life
+		return nil
+	}
+	var has cluster.Member
+	if err := readJSON(filepath.Join(dir, idFile), &has); err != nil {
+		return fmt.Errorf("clone that goes on as %s: what it should take the place of: %w", m.AppName(), err)
+	}
+	if has != m {
+		return fmt.Errorf("clone that goes on as %s: %s is %s's now", m.AppName(), dir, has.AppName())
+	}
+	return nil
 }
 
 // disown takes a kept directory's identity, so that it is nobody's incarnation.

@@ -28,6 +28,12 @@ func TestCloneWithTheSameLife(t *testing.T) {
 	if st := s.look(); st.Data != cluster.DataOurs || st.Incarnation != s.me.Incarnation || len(s.beside(".replaced-*")) != 0 {
 		t.Errorf("after the refusal: %+v, kept %v", st, s.beside(".replaced-*"))
 	}
+	own := filepath.Join(s.opt.DataDir, idFile)
+	must(t, os.Rename(own, own+".away"))
+	if err := s.BaseBackup(within(t), *primary.asSource(2), s.me, nil); err == nil || len(s.beside(".replaced-*")) != 0 {
+		t.Errorf("in place of a directory that is not the life's: %v, kept %v", err, s.beside(".replaced-*"))
+	}
+	must(t, os.Rename(own+".away", own))
 	must(t, s.BaseBackup(within(t), *primary.asSource(2), s.me, nil))
 	kept := s.beside(".replaced-*")
 	if len(kept) != 1 || len(s.beside(".clone-*")) != 0 {

@@ -15,6 +15,9 @@ func applyRegister(v *cluster.View, c cluster.Register) outcome {
 		return refuse(c, "node %q with uid %q: want both", n.Name, n.UID)
 	}
 	old, known := v.Nodes[n.Name]
+	if n.Incarnation == "" { // a life is replaced, never merely taken away: a node that has just started knows no better
+		n.Incarnation = old.Incarnation
+	}
 	switch {
 	case known && reflect.DeepEqual(old, n):
 		return same(nil)
@@ -57,10 +60,9 @@ func applyReadmit(v *cluster.View, c cluster.Readmit) outcome {
 }
 
 // lifeObstacle says why a node's present life cannot be replaced (V5): what it acknowledged as the primary of the newest
-// rule may be nowhere else; empty: it can. A standby's life is not kept here: when its node says that it has another, its
-// data is gone already, and a rule counts only on lives that are registered, so that such a rule asks more of the others
-// from then on, never less (docs/adr/0032). That data is not given up while it is there and rules count on it, is
-// agent/decide's to see to.
+// rule may be nowhere else; empty: it can. A standby's life is not kept here: its node has another directory in its place,
+// and a rule counts only on lives that are registered, so that such a rule asks more of the others from then on, never
+// less (docs/adr/0032). That data is not given up while rules count on it is agent/decide's to see to.
 func lifeObstacle(v *cluster.View, n cluster.Node) string {
 	m, has := n.Member()
 	if !has {

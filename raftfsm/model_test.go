@@ -141,6 +141,9 @@ func (m *model) stepRegister(n cluster.Node) bool {
 	if n.Name == "" || n.UID == "" || known && old.UID != n.UID {
 		return false
 	}
+	if n.Incarnation == "" {
+		n.Incarnation = old.Incarnation
+	}
 	if known && old.Incarnation != "" && old.Incarnation != n.Incarnation {
 		data := cluster.Member{Node: old.Name, Incarnation: old.Incarnation}
 		for _, r := range m.rules {

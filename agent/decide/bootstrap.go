@@ -94,8 +94,8 @@ func dataOwner(o *Observation) (owner cluster.NodeID, detail string) {
 		strings.Join(found, ", "))
 }
 
-// register says whether the registry's entry for this node must change (V5 is kept by the FSM: a life that counts in a
-// rule cannot be replaced).
+// register says whether the registry's entry for this node must change (V5 is kept by the FSM: the life of the newest
+// rule's primary cannot be replaced).
 func register(o *Observation) (Decision, bool) {
 	want := o.Node
 	want.Incarnation = o.Local.Postgres.Incarnation

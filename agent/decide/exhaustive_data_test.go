@@ -72,7 +72,7 @@ func (w dataWorld) observation() *Observation {
 // filled nor rewound before it was patient (held.go), and it asks to be taken out; and what is not wholly there is never
 // started, promoted or acquired with, nor is its life taken over by a copy. An absent directory, or one where a rewind broke off, is one that somebody may yet put back.
 func TestInvariantsOfBrokenData(t *testing.T) {
-	for _, data := range []cluster.DataState{cluster.DataAbsent, cluster.DataRewinding} {
+	for _, data := range []cluster.DataState{cluster.DataAbsent, cluster.DataRewinding, cluster.DataUnclaimed} {
 		t.Run(string(data), func(t *testing.T) {
 			seen := map[Action]int{}
 			told := map[string]bool{}
@@ -86,7 +86,8 @@ func TestInvariantsOfBrokenData(t *testing.T) {
 					t.Errorf("%s: %q from %q because %q in %+v", broken, d.Action, d.Source, d.Reason, w)
 				}
 			})
-			if worlds < 1000 || seen[Clone] == 0 || seen[Wait] == 0 || data == cluster.DataRewinding && seen[Rewind] == 0 {
+			changes := map[cluster.DataState]Action{cluster.DataAbsent: Clone, cluster.DataRewinding: Rewind, cluster.DataUnclaimed: ClaimData}
+			if worlds < 1000 || seen[changes[data]] == 0 || seen[Wait] == 0 || data == cluster.DataRewinding && seen[Clone] == 0 {
 				t.Fatalf("%d worlds, decisions %v: too few to mean anything", worlds, seen)
 			}
 		})
@@ -113,7 +114,16 @@ func (w dataWorld) check() (d Decision, broken string) {
 		case d.Source != "n1" || w.holder != "n1" || w.released || !w.primary || w.promised > 3:
 			return d, "V1 copies from a node that does not serve the key's timeline, or below the promise"
 		}
-	case Promote, StartPrimary, StartStandby, Acquire, ClaimData, Follow, InitDB:
+	case ClaimData:
+		switch {
+		case w.data != cluster.DataUnclaimed:
+			return d, "V5 claims what is not whole"
+		case counts && !w.patient:
+			return d, "I4 claims data that counts in a rule"
+		case w.leaving:
+			return d, "S8 begins while leaving"
+		}
+	case Promote, StartPrimary, StartStandby, Acquire, Follow, InitDB:
 		return d, "V5 uses data that is not wholly there"
 	}
 	switch {

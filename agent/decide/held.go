@@ -13,9 +13,9 @@ const HeldPatience = 10 * time.Second
 
 // heldByRule says whether this node must wait for the holder to take it out of the rules before its data makes way (V5).
 // Where too few of the standbys that the newest rule names can follow, that never comes to pass: a rule is settled only by
-// their confirmations. Then one that was patient goes on, and what it becomes bears the life that the rules name: the
-// holder has all that was ever acknowledged under them (C1), so a copy of it has what this life confirmed
-// (docs/adr/0025). life is empty for a node in no rule.
+// their confirmations. Then one that was patient goes on. What takes the place of data that is there bears the life that
+// the rules name: the holder has all that was ever acknowledged under them (C1), so a copy of it has what this life
+// confirmed (docs/adr/0025). Lost data makes way for a new life (docs/adr/0032). life is empty for a node in no rule.
 func heldByRule(o *Observation, detail string) (life cluster.Incarnation, wait *Decision) {
 	me := o.View.Nodes[o.Self]
 	if !inRule(o, me) {

@@ -1,7 +1,9 @@
 package decide
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"pgquorum/cluster"
 )
@@ -47,8 +49,21 @@ func TestB4HeldByRule(t *testing.T) {
 		{"its rewind broke off, and rewinds fail", func(o *Observation) {
 			lost(cluster.DataRewinding)(o)
 			o.Failures[Rewind] = MaxRewinds
+		}, Clone, ReasonRewindImpossible},
+		{"its rewind broke off, and rewinds are switched off, not yet", func(o *Observation) {
+			lost(cluster.DataRewinding)(o)
+			o.UseRewind = false
+			o.HeldSince++
 		}, Wait, ReasonInRule},
 		{"seeded by hand", lost(cluster.DataUnclaimed), ClaimData, ReasonNotRegistered},
+		{"seeded by hand, while it runs", func(o *Observation) {
+			lost(cluster.DataUnclaimed)(o)
+			o.Local.Postgres.State, o.Local.Postgres.Role = cluster.PostgresRunning, cluster.RoleStandby
+		}, StopPostgres, ReasonNotRegistered},
+		{"the directory is of another life than the registry has, and cannot be registered yet", func(o *Observation) {
+			o.Local.Postgres.Incarnation = "other"
+			o.Retry[Register] = testNow.Add(time.Second)
+		}, Wait, ReasonNotRegistered},
 		{"seeded by hand, not yet", func(o *Observation) { lost(cluster.DataUnclaimed)(o); o.HeldSince++ }, Wait, ReasonInRule},
 		{"commits may be here alone", func(o *Observation) {
 			o.View.Rules = append(o.View.Rules, cluster.SyncRule{ID: 3, Term: 2, Primary: member("n3"), Timeline: 1})
@@ -84,6 +99,23 @@ func TestV5LostLifeIsNotContinued(t *testing.T) {
 	}
 	if got := WantsOut(o); got != member("n3").Incarnation {
 		t.Errorf("it asks to let %q go", got)
+	}
+}
+
+// ADR 0032: an acquisition in place names the lives that there are, with the rule's own k.
+func TestV5InPlaceWithANewLife(t *testing.T) {
+	o := frozenHolder()
+	reborn := o.View.Nodes["n3"]
+	reborn.Incarnation = "later"
+	o.View.Nodes["n3"] = reborn
+	cur, _ := o.View.Current()
+	d := Next(o)
+	want := []cluster.Member{member("n2"), {Node: "n3", Incarnation: "later"}}
+	if d.Action != Acquire || !d.Acquire.InPlace || !slices.Equal(d.Acquire.Standbys, want) || d.Acquire.K != cur.K || d.Acquire.Mode != cur.Mode {
+		t.Errorf("%s: %+v", d.Action, d.Acquire)
+	}
+	if now, _ := o.View.Current(); !slices.Equal(now.Standbys, cur.Standbys) || now.Standbys[1] != member("n3") {
+		t.Errorf("the recorded rule was changed: %+v", now)
 	}
 }
 

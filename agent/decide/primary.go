@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"pgquorum/cluster"
@@ -84,7 +85,7 @@ func promote(o *Observation) (Decision, bool) {
 // as a standby and is promoted then. The first start of a new cluster is a start in place.
 func revive(o *Observation) (Decision, bool) {
 	k, p := o.View.Key, o.Local.Postgres
-	if p.Data != cluster.DataOurs {
+	if p.Data != cluster.DataOurs || p.Incarnation != k.Member.Incarnation {
 		return handOver(o, ReasonNoData)
 	}
 	if p.Timeline != k.Timeline {
@@ -181,15 +182,23 @@ func higherPromise(o *Observation) cluster.Term {
 
 // acquireInPlace commits a new term for the same primary on the same timeline (K3, G1): standbys that promised a
 // higher term may then follow it again. The primary itself has everything, and the compare-and-set on the key's term
-// makes sure that no other has acquired since, so no promises are needed (C1 b, c).
+// makes sure that no other has acquired since, so no promises are needed (C1 b, c). The rule is the one in force. A standby
+// whose node has another life now (docs/adr/0032) is named by that: nobody confirms under the former any more, and the rule
+// that names it stays recorded.
 func acquireInPlace(o *Observation, why Reason, detail string) Decision {
 	cur, _ := o.View.Current()
 	k := o.View.Key
+	standbys := slices.Clone(cur.Standbys)
+	for i, m := range standbys {
+		if now, has := o.View.Nodes[m.Node].Member(); has {
+			standbys[i] = now
+		}
+	}
 	lease := k.Lease
 	lease.Watchdog = max(lease.Watchdog, o.Lease0.Watchdog) // the device that is held keeps its timeout until it is disarmed
 	return Decision{Action: Acquire, Reason: why, Term: k.Term + 1, Detail: detail,
 		Acquire: cluster.AcquireLeader{
 			Node: o.Self, ExpectTerm: k.Term, RulesVersion: o.View.RulesVersion, Member: k.Member, InPlace: true,
-			Parent: k.Timeline, Lease: lease, Standbys: cur.Standbys, K: cur.K, Mode: cur.Mode,
+			Parent: k.Timeline, Lease: lease, Standbys: standbys, K: cur.K, Mode: cur.Mode,
 		}}
 }

@@ -29,6 +29,9 @@ func standby(o *Observation) (Decision, bool) {
 		if k.Term == 0 { // the first term starts it, in place: as a standby it would have to be promoted, to a timeline that nobody allotted
 			return Decision{}, false
 		}
+		if have := o.View.Nodes[o.Self].Incarnation; have != o.Local.Postgres.Incarnation { // what is done to one must not count as the other (docs/adr/0032)
+			return Decision{Action: Wait, Reason: ReasonNotRegistered, Detail: fmt.Sprintf("the data directory is of incarnation %s, the registry has %q", o.Local.Postgres.Incarnation, have)}, true
+		}
 		return withData(o)
 	case cluster.DataAbsent:
 		return noData(o)
@@ -37,6 +40,9 @@ func standby(o *Observation) (Decision, bool) {
 	case cluster.DataUnclaimed:
 		if _, wait := heldByRule(o, "the holder takes this node's former data out of the rules first"); wait != nil {
 			return *wait, true
+		}
+		if o.Local.Postgres.State != cluster.PostgresStopped { // its connections bear the name of the former life
+			return Decision{Action: StopPostgres, Reason: ReasonNotRegistered, Detail: o.Local.Postgres.DataDetail}, true
 		}
 		return Decision{Action: ClaimData, Reason: ReasonNotRegistered}, true
 	}
@@ -58,18 +64,14 @@ func noData(o *Observation) (Decision, bool) {
 
 // rewindAgain repeats a rewind that broke off: until it ends the directory has no incarnation (V5).
 func rewindAgain(o *Observation) (Decision, bool) {
-	life, wait := heldByRule(o, "the holder takes this node's half-rewound data out of the rules first")
-	if wait != nil {
+	if _, wait := heldByRule(o, "the holder takes this node's half-rewound data out of the rules first"); wait != nil {
 		return *wait, true
 	}
 	src, why := copySource(o)
 	if src == "" {
 		return Decision{Action: Wait, Reason: ReasonRewindBroken, Detail: why}, true
 	}
-	if !o.UseRewind || o.Failures[Rewind] >= MaxRewinds {
-		if life != "" { // a copy would be of a new life, which no rule names
-			return Decision{Action: Wait, Reason: ReasonInRule, Detail: "its rewind was tried and does not end; the holder takes it out of the rules before it is cloned"}, true
-		}
+	if !o.UseRewind || o.Failures[Rewind] >= MaxRewinds { // by a new life: this one's data is lost (docs/adr/0032)
 		return Decision{Action: Clone, Reason: ReasonRewindImpossible, Source: src, Term: o.View.Key.Term}, true
 	}
 	return Decision{Action: Rewind, Reason: ReasonRewindBroken, Source: src, Term: o.View.Key.Term}, true

@@ -24,6 +24,7 @@ type Host struct {
 	frozen   map[service]bool
 	halted   bool // the guard has frozen PostgreSQL (U6)
 	disk     disk
+	beside   *disk   // what is not mounted, or under the mount; nil: nothing ever
 	guard    *guard  // the present life
 	server   *server // nil: no postmaster
 	watchdog watchdog

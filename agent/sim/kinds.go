@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -25,9 +26,9 @@ func (w *World) spend() bool {
 		return false
 	}
 	w.mu.Lock()
-	lost := w.lost
+	lost, away := w.lost, w.away
 	w.mu.Unlock()
-	if lost && w.Converged() != nil {
+	if away || lost && w.Converged() != nil {
 		return false
 	}
 	w.mu.Lock()
@@ -59,6 +60,45 @@ func losing(lose func(*Host)) func(*World, *Host) func() error {
 		h.change(func() { lose(h) })
 		return h.Boot
 	}
+}
+
+// unmounting is a host that comes back without the disk of its data, and later with it again. What it had meanwhile is under
+// the mount then, and lost to the cluster like what is lost for ever; nothing else is lost until the disk is back.
+func unmounting(w *World, h *Host) func() error {
+	if h.isOff() || !w.spend() {
+		return nothing
+	}
+	w.setAway(true)
+	h.Crash()
+	h.change(h.swapDisksLocked)
+	began := h.Boot()
+	return func() error {
+		defer w.setAway(false)
+		if began != nil || w.alone() { // with k = 0 commits may be under the mount alone: the disk stays away
+			return errors.Join(began, h.Boot())
+		}
+		h.Crash()
+		h.change(h.swapDisksLocked)
+		w.Did("%s: its data disk is mounted again", h.Name)
+		return h.Boot()
+	}
+}
+
+// swapDisksLocked exchanges PGDATA for what stood under the mount point, or on the disk that was mounted there.
+func (h *Host) swapDisksLocked() {
+	had := h.disk
+	h.disk = disk{wal: wal{forks: map[cluster.Timeline]cluster.Fork{}}}
+	if h.beside != nil {
+		h.disk = *h.beside
+	}
+	h.disk.promise, h.disk.noPrimary = had.promise, had.noPrimary
+	h.beside = &had
+}
+
+func (w *World) setAway(away bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away = away
 }
 
 // forgetLocked loses raft.data_dir/raft: the next start has a uid that nobody has heard of.
@@ -135,6 +175,7 @@ func faults() []fault {
 			return h.Boot
 		}},
 		{"its power goes, and its data directory is lost", 1, losing((*Host).loseDataLocked)},
+		{"its power goes, and its data disk is not mounted", 1, unmounting},
 		{"its power goes, and its Raft store is lost", 1, losing((*Host).forgetLocked)},
 		{"its power goes, and its Raft store is lost with the guard's marks and promises", 1, losing(func(h *Host) {
 			h.forgetLocked()

@@ -61,6 +61,7 @@ type World struct {
 	trace   []string // what was done to it, in words
 	closing bool
 	lost    bool // a node's data or votes were lost for ever
+	away    bool // a disk is not mounted, and will be
 	froze   int  // how often a primary was frozen
 	thawed  int  // and how often one went on
 
