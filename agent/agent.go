@@ -62,6 +62,7 @@ type Agent struct {
 	inherited    *decide.Request // came with leadership: the candidate that was asked for
 	retry        map[decide.Action]cluster.Instant
 	failures     map[decide.Action]int
+	failedIn     map[decide.Action]cluster.Term     // the term of the newest failure
 	lacking      cluster.Instant                    // decide.Observation.StandbyLackingSince
 	stopped      cluster.Instant                    // decide.Observation.StoppedSince
 	held         heldMark                           // decide.Observation.HeldSince
@@ -138,6 +139,7 @@ func New(opt Options) *Agent {
 		alarmed:   map[string]cluster.DiskStatus{},
 		retry:     map[decide.Action]cluster.Instant{},
 		failures:  map[decide.Action]int{},
+		failedIn:  map[decide.Action]cluster.Term{},
 		phase:     "starting",
 		began:     opt.Clock(),
 		lists:     semaphore.NewWeighted(1),

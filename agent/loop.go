@@ -137,7 +137,10 @@ func (a *Agent) tried(ctx context.Context, d decide.Decision, err error) {
 	}
 	n := a.failures[d.Action] + 1
 	pause := min(firstPause<<min(n-1, 8), longestPause)
-	a.failures[d.Action], a.retry[d.Action] = n, a.opt.Clock().Add(pause)
+	if d.Action == decide.Promote && n >= decide.MaxStarts { // it gives the key up, and is no candidate for a while: what failed here is still there
+		pause = max(pause, decide.PromotePause)
+	}
+	a.failures[d.Action], a.retry[d.Action], a.failedIn[d.Action] = n, a.opt.Clock().Add(pause), d.Term
 	if errors.Is(err, context.Canceled) {
 		return
 	}

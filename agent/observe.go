@@ -29,6 +29,9 @@ func (a *Agent) observe() *decide.Observation {
 		o.Retry[k] = v
 	}
 	for k, v := range a.failures {
+		if (k == decide.Promote || k == decide.StartPrimary) && a.failedIn[k] != o.View.Key.Term {
+			continue // each term has its own tries: what failed in another may have been mended since
+		}
 		o.Failures[k] = v
 	}
 	if a.request != nil {
@@ -189,6 +192,9 @@ func (a *Agent) localStatus(l localView) cluster.NodeStatus {
 	a.mu.Lock()
 	s.WantsOut, s.Phase = a.wantsOut, a.phase
 	s.Stopping = a.stopping
+	if a.failures[decide.Promote] >= decide.MaxStarts {
+		s.PromoteAfter = max(0, a.retry[decide.Promote].Sub(a.opt.Clock()))
+	}
 	a.mu.Unlock()
 	s.CanPromote = decide.CannotPromote(s, a.opt.Node.Tags)
 	return s

@@ -139,7 +139,9 @@ type NodeStatus struct {
 	CanPromote string         `json:"can_promote"`          // empty: yes; else why not
 	DiskFault  string         `json:"disk_fault,omitempty"` // why it cannot write (B2); empty: it can
 	Disks      []DiskStatus   `json:"disks,omitempty"`      // each as its last probe has found it
-	Stopping   bool           `json:"stopping,omitempty"`   // its agent is on its way out
-	WantsOut   Incarnation    `json:"wants_out,omitempty"`  // its data is about to lose WAL, or is gone: take that life out of the rules (V5, S8)
-	Phase      string         `json:"phase"`                // what it is doing, in words
+	// PromoteAfter is how long it is no candidate still, because its promotion failed; 0: it is one.
+	PromoteAfter time.Duration `json:"promote_after,omitempty"`
+	Stopping     bool          `json:"stopping,omitempty"`  // its agent is on its way out
+	WantsOut     Incarnation   `json:"wants_out,omitempty"` // its data is about to lose WAL, or is gone: take that life out of the rules (V5, S8)
+	Phase        string        `json:"phase"`               // what it is doing, in words
 }

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"time"
 
 	"pgquorum/cluster"
 )
@@ -16,6 +17,8 @@ func CannotPromote(s cluster.NodeStatus, tags cluster.Tags) string {
 		return noWrite(s)
 	case Full(s) != "":
 		return "it has no room: " + Full(s)
+	case s.PromoteAfter > 0:
+		return fmt.Sprintf("its promotion failed: it is no candidate for %v more", (s.PromoteAfter + time.Second - 1).Truncate(time.Second))
 	case tags.NoFailover:
 		return "it is tagged nofailover"
 	case p.Data != cluster.DataOurs:

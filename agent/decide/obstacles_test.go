@@ -3,6 +3,7 @@ package decide
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"pgquorum/cluster"
 )
@@ -62,6 +63,7 @@ func TestCannotPromote(t *testing.T) {
 		{"starting", func(s *cluster.NodeStatus, _ *cluster.Tags) { s.Postgres.State = cluster.PostgresStarting }, "postgres is starting"},
 		{"hung", func(s *cluster.NodeStatus, _ *cluster.Tags) { s.Postgres.State = cluster.PostgresHung }, "postgres is hung"},
 		{"a primary", func(s *cluster.NodeStatus, _ *cluster.Tags) { s.Postgres.Role = cluster.RolePrimary }, "no standby"},
+		{"its promotion failed", func(s *cluster.NodeStatus, _ *cluster.Tags) { s.PromoteAfter = 1500 * time.Millisecond }, "promotion failed: it is no candidate for 2s more"},
 		{"no guard", func(s *cluster.NodeStatus, _ *cluster.Tags) { s.Guard.Alive = false }, "guard does not answer"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -144,6 +144,11 @@ func unreadUntil(o *Observation) (until cluster.Instant, unread bool) {
 // MaxStarts is how often a restart in place, or a promotion, is tried before the key is given up.
 const MaxStarts = 2
 
+// PromotePause is how long a node whose promotions failed is no candidate, at least; it grows with each further failure.
+// Without it, a cause that all nodes share, such as disks that fill, would make them take the key from each other many
+// times a second until it is known.
+const PromotePause = 2 * time.Second
+
 // higherPosition says whether a reachable data node, also one whose Postgres is down, has more WAL of the key's timeline
 // than this disk (C3): the disk has lost what it had confirmed.
 func higherPosition(o *Observation) bool {

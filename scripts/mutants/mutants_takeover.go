@@ -12,6 +12,8 @@ var mutantsOfTakeOver = []mutant{
 		"return d, comesBackSooner(o, s)", "return d, true", "./agent/decide", "^TestK3HandBack$"},
 	{"holder-that-raft-hears-not-waited-for", "K3", "agent/act_takeover.go",
 		"if alone && !a.raft.Heard(o.View.Key.Holder) && ", "if alone && ", "./agent", "^TestK3HolderThatRaftHearsIsWaitedFor$"},
+	{"failed-promotion-is-a-candidate-at-once", "B2", "agent/observe.go",
+		"s.PromoteAfter = max(0, a.retry[decide.Promote].Sub(a.opt.Clock()))", "s.PromoteAfter = 0", "./agent", "^TestFailedPromotion$"},
 	{"handed-back-without-end", "K3", "agent/decide/takeover.go",
 		"o.View.Handbacks >= MaxHandbacks || ", "", "./agent/decide", "^(TestTakeOver|TestK3HandBack)$"},
 	{"hand-back-not-counted", "K3", "raftfsm/apply_key.go",
