@@ -66,13 +66,18 @@ func (a *Agent) switchover(ctx context.Context, o *decide.Observation, d decide.
 		a.resuming = t // until it runs again, see startPrimary
 		a.mu.Unlock()
 	}
-	a.event(ctx, "switchover_failed", t, err.Error())
+	if o.Failures[d.Action] == 0 { // the tries after the first one are in the log only
+		a.event(ctx, "switchover_failed", t, err.Error())
+	}
 	stands := string(a.opt.Self) + " stays primary"
 	if _, state := a.keeper.current(); state != decide.LeaseLive { // it failed inside the release
 		stands = string(a.opt.Self) + " has given up its lease: a take-over follows, look at GET /cluster"
 	}
 	a.endRequest(cluster.ActionResult{Code: cluster.ActionUnavailable, Text: "switchover failed: " + err.Error() + "; " + stands})
 	a.setHiding(false)
+	if o.Request != nil && o.Request.Leaving { // it is tried again, after a pause, until this node may stop
+		return err
+	}
 	return nil // the request has its answer; it is not tried again by itself
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgquorum/agent/decide"
@@ -103,6 +104,29 @@ func TestB1FailedSwitchover(t *testing.T) {
 			})
 		})
 	}
+}
+
+// S8: the hand-over of a stopping agent that fails is tried again after a pause, and told once.
+func TestS8FailedHandOverOfAStoppingAgent(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *fakeCluster) {
+		n1, _, _ := planned(c)
+		n1.endRequest(cluster.ActionResult{})
+		n1.mu.Lock()
+		n1.stopping = true
+		n1.mu.Unlock()
+		c.calls.fail("n1 Checkpoint")
+		for range 3 {
+			o := n1.observe()
+			n1.tried(c.life, toN2, n1.switchover(c.life, o, toN2))
+			if o = n1.observe(); o.Retry[decide.Switchover] <= o.Now {
+				t.Fatal("it is tried again at once")
+			}
+		}
+		synctest.Wait()
+		if told := c.calls.count("n1 Apply add_event"); told != 1 {
+			t.Errorf("told %d times", told)
+		}
+	})
 }
 
 // B1: a switchover that fails when the lease is given up already does not say that the primary stays.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Plays simulated schedules and chaos in turns, seeds that were never played before, until the hours are over or a part
-# fails. Each part is one line of docs/soak.tsv, so the next call goes on where this one ended.
+# fails. Each part is one line of docs/soak.tsv, so the next call goes on where this one ended; a part that failed is played
+# again first, once the code is another.
 #
 #   scripts/soak.sh HOURS [sim|chaos]       both unless one is named
 set -euo pipefail
@@ -22,11 +23,11 @@ end=$(awk -v now="$(date +%s)" -v hours="$hours" 'BEGIN { printf "%d", now + hou
 
 [ -e "$record" ] || printf 'kind\tfirst seed\tschedules or minutes\tresult\tseconds\tcommit\tday\n' >"$record"
 
-# next prints the seed after the last one played.
+# next prints the first seed of a part that failed, if the code is another since, or else the seed after the last one played.
 next() {
-	awk -F '\t' -v kind="$1" 'BEGIN { next_seed = 1001 } # make test plays the first 1000
-		$1 == kind { after = $2 + (kind == "sim" ? $3 : 1); if (after > next_seed) next_seed = after }
-		END { print next_seed }' "$record"
+	awk -F '\t' -v kind="$1" -v code="$(code)" 'BEGIN { next_seed = 1001 } # make test plays the first 1000
+		$1 == kind { after = $2 + (kind == "sim" ? $3 : 1); if (after > next_seed) next_seed = after; result[$2] = $4; commit[$2] = $6 }
+		END { for (seed in result) if (result[seed] == "FAILED" && commit[seed] != code) next_seed = seed; print next_seed }' "$record"
 }
 
 # code prints which sources are played, with a + if they are not as committed.
@@ -59,4 +60,6 @@ while [ "$(date +%s)" -lt "$end" ]; do
 		fi
 	done
 done
-awk -F '\t' '$4 == "passed" { n[$1] += $3 } $4 == "FAILED" { failed++ } END { printf "soak: in all %d schedules and %d minutes of chaos passed, %d parts failed\n", n["sim"], n["chaos"], failed }' "$record"
+awk -F '\t' 'NR > 1 { result[$1 FS $2] = $4; n[$1 FS $2] = $3; if ($4 == "FAILED") failed++ }
+	END { for (part in result) if (result[part] == "passed") { split(part, p, FS); sum[p[1]] += n[part] }
+		printf "soak: in all %d schedules and %d minutes of chaos passed; %d parts have failed, each is played again once the code is another\n", sum["sim"], sum["chaos"], failed }' "$record"

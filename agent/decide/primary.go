@@ -45,7 +45,7 @@ func primary(o *Observation) (Decision, bool) {
 	if higher := higherPromise(o); higher == k.Term+1 && o.leads() { // G1; a legitimate promise is for no later term
 		return acquireInPlace(o, ReasonHigherPromise, fmt.Sprintf("term %d was promised", higher)), true
 	}
-	if o.Request != nil && (o.Request.Leader == o.Self || o.Request.Leaving) && o.leads() {
+	if q := o.Request; q != nil && o.leads() && (q.Leader == o.Self || q.Leaving && CheckSwitchover(o) == nil) { // who leaves asks until it may stop: not while there is nobody to move to
 		return Decision{Action: Switchover, Reason: ReasonRequested, Node: o.Request.Candidate}, true
 	}
 	if d, ok := leaveFullDisk(o); ok { // B2

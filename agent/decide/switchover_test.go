@@ -168,6 +168,7 @@ func TestS8LeavingBeginsNothing(t *testing.T) {
 	})
 	runNext(t, func() *Observation { return healthy("n1") }, []nextCase{
 		{"the holder hands over", leave(func(*Observation) {}), Switchover, ReasonRequested},
+		{"the holder, nobody to hand over to", leave(func(o *Observation) { gone(o, "n2", "n3") }), None, ""},
 		{"no restart in place", leave(func(o *Observation) {
 			stopped(&o.Local.Postgres)
 			o.Peers["n3"] = cluster.PeerView{Err: "no answer"}

@@ -54,12 +54,15 @@ func (h *Host) KillPostgres() {
 
 // Crash takes the power away: nothing runs, and nobody is told.
 func (h *Host) Crash() {
-	h.change(func() { h.off, h.watchdog = true, watchdog{} })
+	var g *guard
+	h.change(func() { // somebody may boot it before all is ended: that guard is another
+		h.off, h.watchdog, g = true, watchdog{}, h.guard
+	})
 	for _, s := range []service{serviceAgent, servicePostgres} {
 		h.world.net.Freeze(h.Name, s, true)
 	}
 	h.KillAgent()
-	h.guardNow().kill()
+	g.kill()
 	h.endOrphans()
 }
 

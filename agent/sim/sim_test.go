@@ -24,6 +24,8 @@ var (
 	first = flag.Uint64("seed", 1, "the first schedule")
 	trace = flag.Bool("trace", false, "print what happened also in a schedule that passes")
 	logs  = flag.String("logs", "", "a directory for the agents' logs of failed schedules")
+
+	stuckAfter = flag.Duration("stuck", 10*time.Minute, "after how long, in real time, a schedule counts as one that never ends: its stacks are printed, before it fills the memory")
 )
 
 // TestSchedules plays schedules of faults on whole clusters: no promise is broken, and each is whole again in the end.
@@ -60,6 +62,10 @@ func playIn(t *testing.T, seed uint64, schedule func(*sim.World) error) {
 	var log bytes.Buffer
 	opt.Log = logOf(&log)
 	defer func() { keepLog(t, seed, &log) }()
+	stuck := time.AfterFunc(*stuckAfter, func() { // outside of the bubble: real time
+		panic(fmt.Sprintf("%s has not ended after %v; the end of its log:\n%s\n%s", t.Name(), *stuckAfter, log.Bytes()[max(0, log.Len()-20_000):], stacks(true)))
+	})
+	defer stuck.Stop()
 	var bubble string
 	defer func() {
 		if r := recover(); r != nil && !raftLeft(bubble) {

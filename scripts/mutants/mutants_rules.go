@@ -28,6 +28,8 @@ var mutantsOfRules = []mutant{
 		"if len(duplicates) == 0 && len(confirmed) >= rule.K {", "if len(confirmed) >= rule.K {", "./agent", "^TestS6DuplicatesConfirmNothing$"},
 	{"more-names-than-k", "S7", "agent/decide/syncrule.go",
 		"\treturn ordered[:k]\n", "\treturn ordered\n", "./agent/decide", "^TestS7ExactlyKNames$"},
+	{"leaving-holder-asks-without-end", "S8", "agent/act_handover.go",
+		"if o.Request != nil && o.Request.Leaving { // it is tried", "if false { // it is tried", "./agent", "^TestS8FailedHandOverOfAStoppingAgent$"},
 	{"silent-standby-streams", "S8", "agent/decide/streams.go",
 		" && w.ReplyAge <= ReplyLimit", "", "./agent/decide", "^(TestS1WantedRule|TestS8Streams)$"},
 	{"own-answer-not-asked", "S8", "agent/decide/streams.go",
