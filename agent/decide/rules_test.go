@@ -10,6 +10,11 @@ import (
 // S2, G3: one change at a time, the older rules settled first; only S5 goes before.
 func TestS2OrderOfRules(t *testing.T) {
 	newcomer := func(o *Observation) { count(o, 1, "n2") } // n3 streams and does not count yet
+	many := func(o *Observation, n int) {
+		for range n {
+			o.View.Rules = append([]cluster.SyncRule{{ID: 3, Term: 2}}, o.View.Rules...)
+		}
+	}
 	older := func(o *Observation) { o.View.Rules = append([]cluster.SyncRule{{ID: 3, Term: 2}}, o.View.Rules...) }
 	for _, c := range []struct {
 		name   string
@@ -43,6 +48,20 @@ func TestS2OrderOfRules(t *testing.T) {
 			gone(o, "n3")
 			lacking(o, LowerAfter-1)
 		}, SettleRule, ""},
+		{"acquisitions have filled the list, and nobody of the newest rule streams: a newcomer is added still", func(o *Observation) {
+			count(o, 1, "n2")
+			many(o, MaxRules)
+			gone(o, "n2")
+		}, ChangeRule, "quorum 1 of n2 n3"},
+		{"the same, and its own term has changed the rule often", func(o *Observation) {
+			count(o, 1, "n2")
+			many(o, MaxRules)
+			gone(o, "n2")
+			for i := range o.View.Rules[:MaxRulesOfTerm-1] {
+				o.View.Rules[i].Term = 3
+			}
+		}, SettleRule, ""},
+		{"the list is full, and the newest rule can be settled", func(o *Observation) { newcomer(o); many(o, MaxRules) }, SettleRule, ""},
 		{"raising k waits for the older rules", func(o *Observation) { count(o, 0, "n2", "n3"); older(o) }, SettleRule, ""},
 		{"the mode changes", func(o *Observation) { o.View.Config.SynchronousMode = cluster.SyncOn }, ChangeRule, "on 1 of n2"},
 		{"settling failed just now", func(o *Observation) { older(o); o.Retry[SettleRule] = o.Now + 1 }, Wait, ""},
