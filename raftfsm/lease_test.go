@@ -153,7 +153,7 @@ func TestL1WhichAnswersCount(t *testing.T) {
 		if counted := sent["n2"] == 50; counted != c.count || told != c.count {
 			t.Errorf("%s: want counted %v, have %v, told %v", c.name, c.count, counted, told)
 		}
-		if !tr.progress.answers("n2", 7) || tr.progress.answers("n2", 8) || tr.progress.answers("n3", 7) {
+		if !tr.progress.hears("n2", 7) || tr.progress.hears("n2", 8) || tr.progress.hears("n3", 7) {
 			t.Errorf("%s: whatever n2 says in term 7, it is heard, in that term", c.name)
 		}
 	}

@@ -38,8 +38,8 @@ func (p *progress) hear(peer cluster.NodeID, r uint64) {
 	}
 }
 
-// answers says whether the peer has answered a call of Raft term r.
-func (p *progress) answers(peer cluster.NodeID, r uint64) bool {
+// hears says whether the peer has answered a call of Raft term r.
+func (p *progress) hears(peer cluster.NodeID, r uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.term == r && p.heard[peer]
@@ -83,4 +83,4 @@ func (p *progress) wait(ctx context.Context, peer cluster.NodeID, r, index uint6
 
 // Heard says whether a node has answered a call of this node's Raft in the present Raft term, a request for its vote too: it
 // runs, and can be reached both ways. This node itself was not heard.
-func (n *Node) Heard(peer cluster.NodeID) bool { return n.progress.answers(peer, n.stable.Term()) }
+func (n *Node) Heard(peer cluster.NodeID) bool { return n.progress.hears(peer, n.stable.Term()) }

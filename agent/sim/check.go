@@ -119,17 +119,28 @@ func (h *Host) follows(primary *Host, end cluster.Position) error {
 
 // AwaitConverged waits until the world is whole and a commit is acknowledged.
 func (w *World) AwaitConverged(limit time.Duration) error {
+	return await(limit, "not whole", func() error {
+		if err := w.Converged(); err != nil {
+			return err
+		}
+		return w.commits()
+	})
+}
+
+// AwaitCommit waits until a commit is acknowledged.
+func (w *World) AwaitCommit(limit time.Duration) error {
+	return await(limit, "no commit", w.commits)
+}
+
+func await(limit time.Duration, otherwise string, f func() error) error {
 	began := time.Now()
 	for {
-		err := w.Converged()
-		if err == nil {
-			err = w.commits()
-		}
+		err := f()
 		if err == nil {
 			return nil
 		}
 		if time.Since(began) > limit {
-			return fmt.Errorf("not whole after %v: %w", limit, err)
+			return fmt.Errorf("%s after %v: %w", otherwise, limit, err)
 		}
 		<-time.After(50 * time.Millisecond)
 	}

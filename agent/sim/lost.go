@@ -1,10 +1,6 @@
 package sim
 
-import (
-	"errors"
-	"fmt"
-	"time"
-)
+import "errors"
 
 // What a node may lose of its disks.
 const (
@@ -38,19 +34,4 @@ func (w *World) LoseStandbys(what string) (back func() error, err error) {
 	})
 	w.Did("%s: its power goes and comes back, its %s lost", loses.Name, what)
 	return off.Boot, loses.Boot()
-}
-
-// AwaitCommit waits until a commit is acknowledged.
-func (w *World) AwaitCommit(limit time.Duration) error {
-	began := time.Now()
-	for {
-		err := w.commits()
-		if err == nil {
-			return nil
-		}
-		if time.Since(began) > limit {
-			return fmt.Errorf("no commit for %v: %w", limit, err)
-		}
-		<-time.After(50 * time.Millisecond)
-	}
 }

@@ -16,19 +16,7 @@ import (
 func TestV5LostLifeIsReplaced(t *testing.T) {
 	for _, what := range []string{sim.LostData, sim.LostPromises} {
 		t.Run(what, func(t *testing.T) {
-			dirs := t.TempDir()
-			synctest.Test(t, func(t *testing.T) {
-				w, err := sim.NewWorld(sim.Options{Seed: 1, Nodes: 3, Heartbeat: time.Second, Mode: cluster.SyncQuorum, OpenRaft: openRaft(dirs)})
-				if err != nil {
-					t.Fatal(err)
-				}
-				ctx, end := context.WithCancel(t.Context())
-				defer w.Close()
-				defer end()
-				go w.Watch(ctx)
-				if err := w.AwaitConverged(settle); err != nil {
-					t.Fatalf("at first: %v", err)
-				}
+			inWorld(t, sim.Options{Seed: 1, Nodes: 3, Heartbeat: time.Second, Mode: cluster.SyncQuorum}, func(t *testing.T, w *sim.World) {
 				back, err := w.LoseStandbys(what)
 				if err != nil {
 					t.Fatal(err)
@@ -43,13 +31,32 @@ func TestV5LostLifeIsReplaced(t *testing.T) {
 					t.Error(err)
 				}
 				w.CheckEnd()
-				for _, v := range w.Violations() {
-					t.Error(v)
-				}
-				if t.Failed() {
-					t.Logf("what happened:\n%s", w.Trace())
-				}
 			})
 		})
 	}
+}
+
+// inWorld runs f in a world of its own that is whole. No promise may be broken in it.
+func inWorld(t *testing.T, opt sim.Options, f func(*testing.T, *sim.World)) {
+	opt.OpenRaft = openRaft(t.TempDir())
+	synctest.Test(t, func(t *testing.T) {
+		w, err := sim.NewWorld(opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, end := context.WithCancel(t.Context())
+		defer w.Close()
+		defer end()
+		go w.Watch(ctx)
+		if err := w.AwaitConverged(settle); err != nil {
+			t.Fatalf("at first: %v", err)
+		}
+		f(t, w)
+		for _, v := range w.Violations() {
+			t.Error(v)
+		}
+		if t.Failed() {
+			t.Logf("what happened:\n%s", w.Trace())
+		}
+	})
 }
