@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgquorum/cluster"
 )
@@ -30,48 +31,48 @@ func grown(before wal, tli cluster.Timeline, rows ...int64) wal {
 func TestChecksSeeWhatIsBroken(t *testing.T) {
 	one := grown(wal{}, 1, 1, 2, 3)
 	two := grown(wal{records: one.records[:2], forks: one.forks}, 2, 4)
+	at := func(second int64) time.Time { return time.Unix(second, 0) }
 	last := func(w wal) record { return w.records[len(w.records)-1] }
 	for name, tt := range map[string]struct {
 		play func(w *World)
 		want string
 	}{
 		"nothing": {func(w *World) {
-			w.acknowledged("n1", one.records[0])
-			w.promoted("n2", 2, &two)
-			w.acknowledged("n1", one.records[1]) // confirmed before the cut, told of late
-			w.acknowledged("n2", last(two))
+			w.acknowledged("n1", one.records[0], at(1))
+			w.promoted("n2", 2, &two, at(20))
+			w.acknowledged("n2", last(two), at(21))
+			w.acknowledged("n1", one.records[1], at(19)) // confirmed before the cut, told of late
 		}, ""},
 		"P2 a row is lost at a promotion": {func(w *World) {
-			w.acknowledged("n1", one.records[2])
-			w.promoted("n2", 2, &two)
+			w.acknowledged("n1", one.records[2], at(19))
+			w.promoted("n2", 2, &two, at(20))
 		}, "P2: row 3"},
 		"P2 acknowledged after the promotion, and lost": {func(w *World) {
-			w.promoted("n2", 2, &two)
-			w.acknowledged("n1", one.records[2])
+			w.promoted("n2", 2, &two, at(20))
+			w.acknowledged("n1", one.records[2], at(19))
 		}, "P2: n1 acknowledged row 3"},
 		"P1 two at once": {func(w *World) {
-			w.promoted("n2", 2, &two)
-			w.acknowledged("n2", last(two))
-			w.acknowledged("n1", one.records[1])
-		}, "P1: n1 acknowledged row 2 on timeline 1 after n2"},
+			w.promoted("n2", 2, &two, at(20))
+			w.acknowledged("n1", one.records[1], at(21))
+		}, "P1: n1 acknowledged row 2 on timeline 1, confirmed 1s after n2"},
 		"P1 two on one timeline": {func(w *World) {
-			w.acknowledged("n1", one.records[0])
-			w.acknowledged("n2", one.records[1])
+			w.acknowledged("n1", one.records[0], at(1))
+			w.acknowledged("n2", one.records[1], at(2))
 		}, "P1: n2 and n1 both"},
 		"F1 one number twice": {func(w *World) {
-			w.promoted("n2", 2, &two)
-			w.promoted("n3", 2, &two)
+			w.promoted("n2", 2, &two, at(20))
+			w.promoted("n3", 2, &two, at(20))
 		}, "F1: n2 and n3"},
 		"a promotion that was slept through": {func(w *World) {
 			three := grown(two, 3)
-			w.promoted("n3", 3, &three)
-			w.promoted("n2", 2, &two)
+			w.promoted("n3", 3, &three, at(30))
+			w.promoted("n2", 2, &two, at(20))
 		}, ""},
 		"P2 a promotion that was slept through, and acknowledges": {func(w *World) {
 			three := grown(wal{records: one.records[:2], forks: one.forks}, 3)
-			w.promoted("n3", 3, &three)
-			w.promoted("n2", 2, &two)
-			w.acknowledged("n2", last(two))
+			w.promoted("n3", 3, &three, at(30))
+			w.promoted("n2", 2, &two, at(20))
+			w.acknowledged("n2", last(two), at(29))
 		}, "P2: n2 acknowledged row 4"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"sync"
+	"time"
 
 	"pgquorum/cluster"
 )
@@ -13,8 +14,14 @@ type history struct {
 	acked   []acknowledgement
 	unsafe  bool // commits wait for no standby (mode off): P2 promises nothing
 	newest  cluster.Timeline
-	primary map[cluster.Timeline]cluster.NodeID
+	primary map[cluster.Timeline]promotion
 	wal     wal // of the newest primary, when it was promoted
+}
+
+// promotion is who began a timeline, and when.
+type promotion struct {
+	node cluster.NodeID
+	at   time.Time
 }
 
 // acknowledgement is a commit that a client was told of.
@@ -24,7 +31,7 @@ type acknowledgement struct {
 }
 
 func newHistory() *history {
-	return &history{primary: map[cluster.Timeline]cluster.NodeID{}}
+	return &history{primary: map[cluster.Timeline]promotion{}}
 }
 
 func (h *history) tried(int64) {
@@ -33,19 +40,21 @@ func (h *history) tried(int64) {
 	h.tries++
 }
 
-// acknowledged checks P1 and P2 at the moment of an acknowledgement: nobody acknowledges on a timeline after a commit was
-// acknowledged on a newer one, two nodes never do on the same, and what is acknowledged after the next primary's promotion
-// is in that primary's WAL.
-func (w *World) acknowledged(node cluster.NodeID, r record) {
+// acknowledged checks P1 and P2 at the moment of an acknowledgement, whose confirmations were complete at a moment before:
+// that was before anybody was promoted to a newer timeline, two nodes never acknowledge on the same, and what is acknowledged
+// after the next primary's promotion is in that primary's WAL. The moment of the acknowledgement itself proves nothing: a
+// confirmation that is under way when its standby promises may reach the old primary, and its client, after the promotion.
+func (w *World) acknowledged(node cluster.NodeID, r record, confirmed time.Time) {
 	h := w.history
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if n := len(h.acked); n > 0 {
-		last := h.acked[n-1]
-		if last.Timeline > r.Timeline {
-			w.violated("P1: %s acknowledged row %d on timeline %d after %s had acknowledged row %d on timeline %d", node, r.Commit, r.Timeline, last.node, last.Commit, last.Timeline)
+	for tli, next := range h.primary {
+		if tli > r.Timeline && confirmed.After(next.at) {
+			w.violated("P1: %s acknowledged row %d on timeline %d, confirmed %s after %s was promoted to timeline %d", node, r.Commit, r.Timeline, confirmed.Sub(next.at), next.node, tli)
 		}
-		if last.Timeline == r.Timeline && last.node != node {
+	}
+	if n := len(h.acked); n > 0 {
+		if last := h.acked[n-1]; last.Timeline == r.Timeline && last.node != node {
 			w.violated("P1: %s and %s both acknowledged on timeline %d", node, last.node, r.Timeline)
 		}
 	}
@@ -57,15 +66,15 @@ func (w *World) acknowledged(node cluster.NodeID, r record) {
 
 // promoted checks P2 at the moment of a promotion: the new primary has every row that was acknowledged before, and its
 // timeline is nobody else's (F1).
-func (w *World) promoted(node cluster.NodeID, tli cluster.Timeline, has *wal) {
+func (w *World) promoted(node cluster.NodeID, tli cluster.Timeline, has *wal, at time.Time) {
 	h := w.history
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	w.Did("%s is promoted to timeline %d at %s", node, tli, has.end().LSN)
 	if other, taken := h.primary[tli]; taken {
-		w.violated("F1: %s and %s were both promoted to timeline %d", other, node, tli)
+		w.violated("F1: %s and %s were both promoted to timeline %d", other.node, node, tli)
 	}
-	h.primary[tli] = node
+	h.primary[tli] = promotion{node, at}
 	if tli < h.newest { // a host that slept through its lease wakes up in its promotion: it must acknowledge nothing, which is checked there
 		return
 	}

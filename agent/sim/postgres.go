@@ -323,7 +323,7 @@ func (p postgresPort) Confirmed(ctx context.Context, lsn cluster.LSN, ms []clust
 			return errNotRunning
 		}
 		for c := range h.server.senders {
-			if slices.Contains(ms, c.member) && c.flushed >= lsn && now.Sub(c.replied) <= 2*time.Second {
+			if slices.Contains(ms, c.member) && c.flushedLocked() >= lsn && now.Sub(c.replied) <= 2*time.Second {
 				confirmed = append(confirmed, c.member)
 			}
 		}

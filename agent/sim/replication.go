@@ -3,7 +3,9 @@ package sim
 import (
 	"context"
 	"encoding/gob"
+	"maps"
 	"net"
+	"sort"
 	"time"
 
 	"pgquorum/agent"
@@ -15,14 +17,30 @@ type sender struct {
 	member  cluster.Member
 	conn    net.Conn
 	sent    cluster.LSN
-	flushed cluster.LSN
+	flushed []confirmation // each farther than the one before
 	replied cluster.Instant
 }
 
-// startReplication is a receiver's first message; the next ones are how far it has flushed.
+// confirmation is a standby's word how far it has flushed.
+type confirmation struct {
+	Flushed cluster.LSN
+	Sent    time.Time // by the standby: it may arrive late
+}
+
+// flushedLocked is how far the standby says that it is.
+func (s *sender) flushedLocked() cluster.LSN { return s.flushed[len(s.flushed)-1].Flushed }
+
+// confirmedAtLocked is when the standby sent the first word of having flushed a position, which it has.
+func (s *sender) confirmedAtLocked(lsn cluster.LSN) time.Time {
+	i := sort.Search(len(s.flushed), func(i int) bool { return s.flushed[i].Flushed >= lsn })
+	return s.flushed[i].Sent
+}
+
+// startReplication is a receiver's first message; the next ones are confirmations.
 type startReplication struct {
 	Member cluster.Member
 	End    cluster.Position
+	Sent   time.Time
 	Copy   bool // a copy of everything: pg_basebackup, pg_rewind
 	Look   bool // only whether the WAL is there
 }
@@ -114,7 +132,7 @@ func (s *server) admit(c net.Conn, req startReplication) (me *sender, refusal st
 	if req.End.LSN < s.h.disk.removed {
 		return nil, errRemoved
 	}
-	me = &sender{member: req.Member, conn: c, sent: req.End.LSN, flushed: req.End.LSN, replied: now}
+	me = &sender{member: req.Member, conn: c, sent: req.End.LSN, flushed: []confirmation{{req.End.LSN, req.Sent}}, replied: now}
 	s.senders[me] = struct{}{}
 	s.h.wakeLocked()
 	return me, ""
@@ -135,7 +153,7 @@ func (s *server) stream(me *sender, out *gob.Encoder) {
 		m := walMessage{Primary: !s.recovering}
 		if i := index(me.sent); i < len(w.records) {
 			m.Records = append([]record(nil), w.records[i:]...)
-			m.Forks = w.clone().forks
+			m.Forks = maps.Clone(w.forks)
 			me.sent = w.end().LSN
 		}
 		changed := s.h.changed
@@ -162,14 +180,19 @@ func (s *server) stream(me *sender, out *gob.Encoder) {
 // readReplies notes how far the standby says that it has flushed.
 func (s *server) readReplies(me *sender, c net.Conn, in *gob.Decoder) {
 	for {
-		var flushed cluster.LSN
-		if c.SetReadDeadline(time.Time{}) != nil || in.Decode(&flushed) != nil || !s.h.thawed(servicePostgres, s.alive) {
+		var got confirmation
+		if c.SetReadDeadline(time.Time{}) != nil || in.Decode(&got) != nil || !s.h.thawed(servicePostgres, s.alive) {
 			s.h.change(func() { delete(s.senders, me) })
 			_ = c.Close()
 			return
 		}
 		now := s.h.now()
-		s.h.change(func() { me.flushed, me.replied = max(me.flushed, flushed), now })
+		s.h.change(func() {
+			me.replied = now
+			if got.Flushed > me.flushedLocked() {
+				me.flushed = append(me.flushed, got)
+			}
+		})
 	}
 }
 
@@ -212,7 +235,7 @@ func (s *server) receiveFrom(src agent.Source) {
 		return
 	}
 	s.receiver = rc
-	req := startReplication{Member: cluster.Member{Node: s.h.Name, Incarnation: s.h.disk.incarnation}, End: s.h.disk.wal.end()}
+	req := startReplication{Member: cluster.Member{Node: s.h.Name, Incarnation: s.h.disk.incarnation}, End: s.h.disk.wal.end(), Sent: time.Now()}
 	s.h.mu.Unlock()
 	defer s.h.change(func() {
 		if s.receiver == rc {
@@ -250,7 +273,7 @@ func (s *server) receive(ctx context.Context, rc *receiver, c net.Conn, out *gob
 			case last = <-replies:
 			case <-tick.C:
 			}
-			if !s.h.thawed(servicePostgres, s.alive) || out.Encode(last) != nil {
+			if !s.h.thawed(servicePostgres, s.alive) || out.Encode(confirmation{last, time.Now()}) != nil {
 				return
 			}
 		}
@@ -259,7 +282,6 @@ func (s *server) receive(ctx context.Context, rc *receiver, c net.Conn, out *gob
 	for {
 		var m walMessage
 		if c.SetReadDeadline(time.Now().Add(2*senderTimeout)) != nil || in.Decode(&m) != nil || m.Error != "" {
-
 			return
 		}
 		if !s.h.thawed(servicePostgres, s.alive) || pause(ctx, s.h.drawWithin(200*time.Microsecond)) != nil {

@@ -169,7 +169,7 @@ func (s *server) promote(to cluster.Timeline) {
 		s.recovering, s.h.disk.source = false, nil
 		s.h.disk.wal.switchTo(to)
 		s.h.disk.wal.append(to, s.h.world.number(), 0)
-		s.h.world.promoted(s.h.Name, to, &s.h.disk.wal)
+		s.h.world.promoted(s.h.Name, to, &s.h.disk.wal, time.Now())
 	})
 }
 
@@ -218,7 +218,7 @@ func (s *server) stopFast(deadline time.Duration) {
 		s.h.mu.Lock()
 		waits, changed := false, s.h.changed
 		for c := range s.senders {
-			waits = waits || c.flushed < end
+			waits = waits || c.flushedLocked() < end
 		}
 		s.h.mu.Unlock()
 		if !waits {

@@ -125,10 +125,12 @@ func (s *server) awaitSync(ctx context.Context, r record) error {
 			s.h.mu.Unlock()
 			return errNoServer
 		}
-		if !s.h.stillLocked(servicePostgres) && s.confirmedLocked(r.End) {
-			s.h.world.acknowledged(s.h.Name, r)
-			s.h.mu.Unlock()
-			return nil
+		if !s.h.stillLocked(servicePostgres) {
+			if at, ok := s.confirmedLocked(r.End); ok {
+				s.h.world.acknowledged(s.h.Name, r, at)
+				s.h.mu.Unlock()
+				return nil
+			}
 		}
 		changed := s.h.changed
 		s.h.mu.Unlock()
@@ -140,32 +142,38 @@ func (s *server) awaitSync(ctx context.Context, r record) error {
 	}
 }
 
-// confirmedLocked says whether the list in force is satisfied for a position: any K of it, or its first K that stream.
-func (s *server) confirmedLocked(lsn cluster.LSN) bool {
+// confirmedLocked says whether the list in force is satisfied for a position, by any K of it or by its first K that stream,
+// and when the last of the confirmations that it took was sent.
+func (s *server) confirmedLocked(lsn cluster.LSN) (at time.Time, ok bool) {
 	if s.sync.K == 0 {
-		return true
+		return time.Now(), true
 	}
-	got := 0
+	var sent []time.Time
 	for _, m := range s.sync.Members {
-		f, streams := s.flushedLocked(m)
-		if streams && f >= lsn {
-			got++
-		}
-		if s.sync.Mode == cluster.SyncOn && streams && f < lsn && got < s.sync.K {
-			return false
+		first := s.sync.Mode == cluster.SyncOn
+		if c := s.senderLocked(m); c == nil || first && len(sent) == s.sync.K {
+			continue
+		} else if c.flushedLocked() >= lsn {
+			sent = append(sent, c.confirmedAtLocked(lsn))
+		} else if first {
+			return at, false
 		}
 	}
-	return got >= s.sync.K
+	if len(sent) < s.sync.K {
+		return at, false
+	}
+	slices.SortFunc(sent, time.Time.Compare)
+	return sent[s.sync.K-1], true
 }
 
-// flushedLocked is how far a member's walsender says it is.
-func (s *server) flushedLocked(m cluster.Member) (at cluster.LSN, streams bool) {
+// senderLocked is a member's walsender; nil: it has none.
+func (s *server) senderLocked(m cluster.Member) *sender {
 	for c := range s.senders {
 		if c.member == m {
-			return c.flushed, true
+			return c
 		}
 	}
-	return 0, false
+	return nil
 }
 
 // statusLocked is what one query tells.
@@ -184,7 +192,7 @@ func (s *server) statusLocked(st *cluster.PostgresStatus, now cluster.Instant) {
 	}
 	for c := range s.senders {
 		st.Replication = append(st.Replication, cluster.WalSender{AppName: c.member.AppName(), Addr: string(c.member.Node), State: "streaming",
-			Sent: c.sent, Flushed: c.flushed, Replayed: c.flushed, ReplyAge: now.Sub(c.replied)})
+			Sent: c.sent, Flushed: c.flushedLocked(), Replayed: c.flushedLocked(), ReplyAge: now.Sub(c.replied)})
 	}
 	slices.SortFunc(st.Replication, func(a, b cluster.WalSender) int {
 		switch {

@@ -180,6 +180,10 @@ func bubbleOf(stack string) string {
 
 // stacks gives the stack of this goroutine, or of all.
 func stacks(all bool) string {
-	buf := make([]byte, 4<<20)
+	size := 64 << 10
+	if all {
+		size = 4 << 20
+	}
+	buf := make([]byte, size)
 	return string(buf[:runtime.Stack(buf, all)])
 }
