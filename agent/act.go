@@ -153,7 +153,7 @@ func (a *Agent) event(ctx context.Context, kind string, term cluster.Term, detai
 
 // eventOnce records the first try of an action; the tries after it are in the log only.
 func (a *Agent) eventOnce(ctx context.Context, o *decide.Observation, d decide.Decision, kind, detail string) {
-	if o.Failures[d.Action] == 0 {
+	if o.Failed(d.Action) == 0 {
 		a.event(ctx, kind, d.Term, detail)
 	}
 }

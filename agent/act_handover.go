@@ -66,7 +66,7 @@ func (a *Agent) switchover(ctx context.Context, o *decide.Observation, d decide.
 		a.resuming = t // until it runs again, see startPrimary
 		a.mu.Unlock()
 	}
-	if o.Failures[d.Action] == 0 { // the tries after the first one are in the log only
+	if o.Failed(d.Action) == 0 { // the tries after the first one are in the log only
 		a.event(ctx, "switchover_failed", t, err.Error())
 	}
 	stands := string(a.opt.Self) + " stays primary"

@@ -35,9 +35,7 @@ func (a *Agent) fill(r uint64, f func(*decide.TakeOver)) {
 	}
 }
 
-// askStatus is K2 with the attests of K5: all nodes, in parallel, each with a deadline. It does not wait for a holder
-// that is silent to Raft, too, once the others' attests show that its lease is over. One that Raft hears has its time: it may be
-// back from a cut, with a primary that is only frozen (U6), and a promise would end that.
+// askStatus is K2 with the attests of K5: all nodes, in parallel, each with a deadline.
 func (a *Agent) askStatus(ctx context.Context, o *decide.Observation, _ decide.Decision) error {
 	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.AskedAt = o.Now })
 	round, over := context.WithTimeout(ctx, a.peers.deadline())
@@ -50,8 +48,7 @@ func (a *Agent) askStatus(ctx context.Context, o *decide.Observation, _ decide.D
 		left.Delete(n)
 		alone := true
 		left.Range(func(k, _ any) bool { alone = alone && k == o.View.Key.Holder; return true })
-		now := a.observe()
-		if alone && !a.raft.Heard(o.View.Key.Holder) && cluster.LeaseSurelyOver(o.View.Key.Lease.Wait(), o.Raft.Term, o.View.Key.Holder, now.Voters, now.TakeOver.Attests) {
+		if alone && decide.HolderNotWaitedFor(a.observe()) {
 			over()
 		}
 	}

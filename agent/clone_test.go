@@ -115,7 +115,7 @@ func TestCloneThatFails(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *fakeCluster) {
 		n3 := emptied(c)
 		c.calls.fail("n3 BaseBackup")
-		for i, pause := range []time.Duration{firstPause, 2 * firstPause, 4 * firstPause} {
+		for i, pause := range []time.Duration{decide.FirstPause, 2 * decide.FirstPause, 4 * decide.FirstPause} {
 			tries(c.life, n3, fromN1)
 			o := n3.observe()
 			if left := o.Retry[decide.Clone].Sub(o.Now); o.Failures[decide.Clone] != i+1 || left > pause || left < pause-time.Millisecond {
@@ -135,7 +135,7 @@ func TestCloneThatFails(t *testing.T) {
 		if o.Failures[decide.Clone] != 0 || len(c.events("n3")) != 2 {
 			t.Errorf("after success: %d failures, events %q", o.Failures[decide.Clone], c.events("n3"))
 		}
-		if left := o.Retry[decide.Clone].Sub(o.Now); left < longestPause-time.Millisecond {
+		if left := o.Retry[decide.Clone].Sub(o.Now); left < decide.LongestPause-time.Millisecond {
 			t.Errorf("after success it may be repeated in %v", left)
 		}
 	})

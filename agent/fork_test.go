@@ -124,7 +124,7 @@ func TestF1RecordForkIsTriedAgain(t *testing.T) {
 		c.calls.fail("n1 Apply record_fork")
 		c.run("n1")
 		tried := 0
-		for _, pause := range []time.Duration{0, firstPause, 2 * firstPause, 4 * firstPause} {
+		for _, pause := range []time.Duration{0, decide.FirstPause, 2 * decide.FirstPause, 4 * decide.FirstPause} {
 			pass(pause + time.Millisecond)
 			if tried++; c.calls.count("n1 Apply record_fork") != tried {
 				t.Fatalf("%d tries after a pause of %v, want %d", c.calls.count("n1 Apply record_fork"), pause, tried)

@@ -126,7 +126,7 @@ func TestRewindWaitsForTheCheckpoint(t *testing.T) {
 		c.calls.hook("n3 Rewind", func(context.Context) error { return notYet{} })
 		for range 2 * decide.MaxRewinds {
 			tries(c.life, n3, backToN2)
-			pass(longestPause)
+			pass(decide.LongestPause)
 		}
 		if d := decide.Next(n3.observe()); d.Action != decide.Rewind {
 			t.Errorf("next is %q because %q", d.Action, d.Reason)
@@ -137,7 +137,7 @@ func TestRewindWaitsForTheCheckpoint(t *testing.T) {
 				t.Errorf("after %d real failures, next is %q because %q", i, d.Action, d.Reason)
 			}
 			tries(c.life, n3, backToN2)
-			pass(longestPause)
+			pass(decide.LongestPause)
 		}
 		if d := decide.Next(n3.observe()); d.Action != decide.Clone {
 			t.Errorf("after real failures, next is %q because %q", d.Action, d.Reason)

@@ -62,7 +62,7 @@ func (a *Agent) untilRetry(action decide.Action) time.Duration {
 	defer a.mu.Unlock()
 	at := a.retry[action]
 	if at.IsZero() {
-		return longestPause
+		return decide.LongestPause
 	}
 	return max(at.Sub(a.opt.Clock()), time.Millisecond)
 }
@@ -125,7 +125,7 @@ func (a *Agent) tried(ctx context.Context, d decide.Decision, err error) {
 		switch d.Action {
 		case decide.Clone, decide.Rewind: // whatever comes of it, neither is repeated at once, nor is the other's past held against it
 			delete(a.failures, decide.Rewind)
-			a.retry[d.Action] = a.opt.Clock().Add(longestPause)
+			a.retry[d.Action] = a.opt.Clock().Add(decide.LongestPause)
 		}
 		return
 	}
@@ -136,10 +136,7 @@ func (a *Agent) tried(ctx context.Context, d decide.Decision, err error) {
 		return
 	}
 	n := a.failures[d.Action] + 1
-	pause := min(firstPause<<min(n-1, 8), longestPause)
-	if d.Action == decide.Promote && n >= decide.MaxStarts { // it gives the key up, and is no candidate for a while: what failed here is still there
-		pause = max(pause, decide.PromotePause)
-	}
+	pause := decide.PauseAfter(d.Action, n)
 	a.failures[d.Action], a.retry[d.Action], a.failedIn[d.Action] = n, a.opt.Clock().Add(pause), d.Term
 	if errors.Is(err, context.Canceled) {
 		return
@@ -147,12 +144,8 @@ func (a *Agent) tried(ctx context.Context, d decide.Decision, err error) {
 	a.log.WarnContext(ctx, "action did not succeed", "action", d.Action, "reason", d.Reason, "tries", n, "pause", pause, "error", err)
 }
 
-// The pauses between tries of one action.
-const (
-	firstPause   = 50 * time.Millisecond
-	longestPause = 10 * time.Second
-	waitPause    = 200 * time.Millisecond // of an action that waits for what comes by itself
-)
+// waitPause is that of an action that waits for what comes by itself.
+const waitPause = 200 * time.Millisecond
 
 // listenToGuard turns the guard's events into wake-ups, after a fresh look.
 func (a *Agent) listenToGuard(ctx context.Context) {

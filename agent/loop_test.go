@@ -28,15 +28,15 @@ func (c *fakeCluster) failures(call string) func() []cluster.Instant {
 	}
 }
 
-// wantPauses checks that the pauses between tries double from firstPause to longestPause, and are not overslept.
+// wantPauses checks that the pauses between tries double from decide.FirstPause to decide.LongestPause, and are not overslept.
 func wantPauses(t *testing.T, at []cluster.Instant) {
 	t.Helper()
-	pause := firstPause
+	pause := decide.FirstPause
 	for i := 1; i < len(at); i++ {
 		if got := at[i].Sub(at[i-1]); got < pause || got > pause+10*time.Millisecond {
 			t.Errorf("try %d came after %v, want %v", i+1, got, pause)
 		}
-		pause = min(2*pause, longestPause)
+		pause = min(2*pause, decide.LongestPause)
 	}
 }
 
@@ -63,7 +63,7 @@ func TestLoopTriesAgainWithGrowingPauses(t *testing.T) {
 					t.Errorf("%d tries in a minute", n)
 				}
 				c.calls.hook(tt.call, nil)
-				pass(longestPause)
+				pass(decide.LongestPause)
 				synctest.Wait()
 				c.calls.forget()
 				again := c.failures(tt.call)
@@ -74,7 +74,7 @@ func TestLoopTriesAgainWithGrowingPauses(t *testing.T) {
 					t.Errorf("%d tries in the second after a success", n)
 				}
 				c.calls.hook(tt.call, nil)
-				pass(longestPause)
+				pass(decide.LongestPause)
 			})
 		})
 	}
@@ -88,7 +88,7 @@ func TestTriedKeepsTheBook(t *testing.T) {
 		n3.tried(c.life, d, context.Canceled)
 		n3.tried(c.life, d, errFake)
 		o := n3.observe()
-		if left := o.Retry[decide.Follow].Sub(o.Now); o.Failures[decide.Follow] != 2 || left <= firstPause || left > 2*firstPause {
+		if left := o.Retry[decide.Follow].Sub(o.Now); o.Failures[decide.Follow] != 2 || left <= decide.FirstPause || left > 2*decide.FirstPause {
 			t.Errorf("%d failures, next try in %v", o.Failures[decide.Follow], left)
 		}
 		if o.Failures[decide.StartStandby] != 0 || !o.Retry[decide.StartStandby].IsZero() {
@@ -97,7 +97,7 @@ func TestTriedKeepsTheBook(t *testing.T) {
 		for range 100 {
 			n3.tried(c.life, d, errFake)
 		}
-		if o := n3.observe(); o.Retry[decide.Follow].Sub(o.Now) > longestPause {
+		if o := n3.observe(); o.Retry[decide.Follow].Sub(o.Now) > decide.LongestPause {
 			t.Errorf("the pause has grown to %v", o.Retry[decide.Follow].Sub(o.Now))
 		}
 		n3.tried(c.life, d, nil)

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"maps"
+
 	"pgquorum/agent/decide"
 	"pgquorum/cluster"
 )
@@ -18,22 +20,14 @@ func (a *Agent) observe() *decide.Observation {
 		Local: a.localStatus(local), LookedAt: local.at, Position: local.position, Promised: a.pg.Promised(),
 		Applicants: a.raft.Applicants(),
 		Peers:      a.peers.views(), Began: a.began, Heartbeat: a.opt.Heartbeat, Lease0: a.opt.Lease,
-		Job: a.jobs.current(), Retry: map[decide.Action]cluster.Instant{}, Failures: map[decide.Action]int{},
-		UseRewind: a.opt.UseRewind, Refused: refused(local.postgres, a.raft.View()),
+		Job: a.jobs.current(), UseRewind: a.opt.UseRewind, Refused: refused(local.postgres, a.raft.View()),
 	}
+	o.HolderHeard = a.raft.Heard(o.View.Key.Holder)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.turnLedger(o)
 	o.TakeOver = copyLedger(a.ledger)
-	for k, v := range a.retry {
-		o.Retry[k] = v
-	}
-	for k, v := range a.failures {
-		if (k == decide.Promote || k == decide.StartPrimary) && a.failedIn[k] != o.View.Key.Term {
-			continue // each term has its own tries: what failed in another may have been mended since
-		}
-		o.Failures[k] = v
-	}
+	o.Retry, o.Failures, o.FailedIn = maps.Clone(a.retry), maps.Clone(a.failures), maps.Clone(a.failedIn)
 	if a.request != nil {
 		o.Request = &decide.Request{SwitchoverRequest: a.request.SwitchoverRequest, Reason: a.request.reason, Leaving: a.stopping}
 	} else if a.inherited != nil {
@@ -192,9 +186,7 @@ func (a *Agent) localStatus(l localView) cluster.NodeStatus {
 	a.mu.Lock()
 	s.WantsOut, s.Phase = a.wantsOut, a.phase
 	s.Stopping = a.stopping
-	if a.failures[decide.Promote] >= decide.MaxStarts {
-		s.PromoteAfter = max(0, a.retry[decide.Promote].Sub(a.opt.Clock()))
-	}
+	s.PromoteAfter = decide.NoCandidateFor(a.failures[decide.Promote], a.retry[decide.Promote], a.opt.Clock())
 	a.mu.Unlock()
 	s.CanPromote = decide.CannotPromote(s, a.opt.Node.Tags)
 	return s

@@ -26,11 +26,11 @@ func TestFailedPromotion(t *testing.T) {
 		if s.PromoteAfter.Round(time.Millisecond) != decide.PromotePause || !strings.Contains(s.CanPromote, "its promotion failed: it is no candidate for 2s more") {
 			t.Errorf("no candidate for %v: %q", s.PromoteAfter, s.CanPromote)
 		}
-		if got := n2.observe().Failures[decide.Promote]; got != decide.MaxStarts {
+		if got := n2.observe().Failed(decide.Promote); got != decide.MaxStarts {
 			t.Errorf("%d failures in its term", got)
 		}
 		c.edit(func(v *cluster.View) { v.Key.Term++ })
-		if got := n2.observe().Failures[decide.Promote]; got != 0 {
+		if got := n2.observe().Failed(decide.Promote); got != 0 {
 			t.Errorf("%d failures in the next term", got)
 		}
 		<-time.After(decide.PromotePause)
@@ -40,8 +40,8 @@ func TestFailedPromotion(t *testing.T) {
 		for range 8 {
 			fail()
 		}
-		if s := n2.observe().Local; s.PromoteAfter.Round(time.Millisecond) != longestPause {
-			t.Errorf("after ten failures: no candidate for %v, want %v", s.PromoteAfter, longestPause)
+		if s := n2.observe().Local; s.PromoteAfter.Round(time.Millisecond) != decide.LongestPause {
+			t.Errorf("after ten failures: no candidate for %v, want %v", s.PromoteAfter, decide.LongestPause)
 		}
 		n2.tried(c.life, decide.Decision{Action: decide.Promote, Term: term}, nil)
 		if s := n2.observe().Local; s.PromoteAfter != 0 {

@@ -100,7 +100,7 @@ func TestRewindThatFails(t *testing.T) {
 			inBubble(t, func(t *testing.T, c *fakeCluster) {
 				n3 := strayed(c)
 				c.calls.fail(failing)
-				for i, pause := range []time.Duration{firstPause, 2 * firstPause} {
+				for i, pause := range []time.Duration{decide.FirstPause, 2 * decide.FirstPause} {
 					tries(c.life, n3, backToN2)
 					o := n3.observe()
 					if left := o.Retry[decide.Rewind].Sub(o.Now); o.Failures[decide.Rewind] != i+1 || left > pause || left < pause-time.Millisecond {

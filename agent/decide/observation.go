@@ -36,12 +36,15 @@ type Observation struct {
 	Job       Job
 	Retry     map[Action]cluster.Instant // not before, after failures
 	Failures  map[Action]int             // in a row
+	FailedIn  map[Action]cluster.Term    // the term of the newest of them
 	Request   *Request
 	UseRewind bool   // postgresql.use_pg_rewind
 	Resume    bool   // a switchover did not come to pass: the same primary starts again (B1)
 	Refused   string // why this node's data is not touched; empty: it may be
 
 	Removed string // the source's refusal of the WAL that this node's data needs next; empty: none
+
+	HolderHeard bool // the key's holder has answered a call of this node's Raft in the present Raft term
 
 	Settled    bool                // the key is settled in this leader's Raft term (L6)
 	Applicants []cluster.Applicant // who asks this node to be taken in

@@ -73,7 +73,7 @@ func promote(o *Observation) (Decision, bool) {
 	if d, ok := promoteFull(o); ok { // B2
 		return d, true
 	}
-	if o.Failures[Promote] >= MaxStarts {
+	if o.Failed(Promote) >= MaxStarts {
 		return handOver(o, ReasonCannotPromote)
 	}
 	return Decision{Action: Promote, Reason: ReasonKeyHeld, Term: k.Term}, true
@@ -94,7 +94,7 @@ func revive(o *Observation) (Decision, bool) {
 	if o.Local.Guard.Watchdog.Missing() != "" { // section 11
 		return handOver(o, ReasonNoWatchdog)
 	}
-	if o.Resume && o.Failures[StartPrimary] == 0 {
+	if o.Resume && o.Failed(StartPrimary) == 0 {
 		return Decision{Action: StartPrimary, Reason: ReasonResume, Term: k.Term}, true
 	}
 	if why := Short(o.Local); why != "" {
@@ -104,7 +104,7 @@ func revive(o *Observation) (Decision, bool) {
 	if can && takes <= ReadyWithin {
 		return Decision{Action: HandOver, Reason: ReasonStandbyReady, Node: other, Term: k.Term}, true
 	}
-	if o.Failures[StartPrimary] >= MaxStarts || higherPosition(o) {
+	if o.Failed(StartPrimary) >= MaxStarts || higherPosition(o) {
 		return handOver(o, ReasonCrashed)
 	}
 	if until, unread := unreadUntil(o); unread {
@@ -140,14 +140,6 @@ func unreadUntil(o *Observation) (until cluster.Instant, unread bool) {
 	}
 	return 0, false
 }
-
-// MaxStarts is how often a restart in place, or a promotion, is tried before the key is given up.
-const MaxStarts = 2
-
-// PromotePause is how long a node whose promotions failed is no candidate, at least; it grows with each further failure.
-// Without it, a cause that all nodes share, such as disks that fill, would make them take the key from each other many
-// times a second until it is known.
-const PromotePause = 2 * time.Second
 
 // higherPosition says whether a reachable data node, also one whose Postgres is down, has more WAL of the key's timeline
 // than this disk (C3): the disk has lost what it had confirmed.

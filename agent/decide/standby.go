@@ -71,7 +71,7 @@ func rewindAgain(o *Observation) (Decision, bool) {
 	if src == "" {
 		return Decision{Action: Wait, Reason: ReasonRewindBroken, Detail: why}, true
 	}
-	if !o.UseRewind || o.Failures[Rewind] >= MaxRewinds { // by a new life: this one's data is lost (docs/adr/0032)
+	if !o.UseRewind || o.Failed(Rewind) >= MaxRewinds { // by a new life: this one's data is lost (docs/adr/0032)
 		return Decision{Action: Clone, Reason: ReasonRewindImpossible, Source: src, Term: o.View.Key.Term}, true
 	}
 	return Decision{Action: Rewind, Reason: ReasonRewindBroken, Source: src, Term: o.View.Key.Term}, true
@@ -160,7 +160,7 @@ func leaveHistory(o *Observation, src cluster.NodeID) (Decision, bool) {
 	if from, why := copySource(o); from == "" {
 		return Decision{Action: Wait, Reason: ReasonDiverged, Detail: why}, true
 	}
-	if !o.UseRewind || o.Failures[Rewind] >= MaxRewinds {
+	if !o.UseRewind || o.Failed(Rewind) >= MaxRewinds {
 		return Decision{Action: Clone, Reason: ReasonRewindImpossible, Source: src, Term: o.View.Key.Term}, true
 	}
 	return Decision{Action: Rewind, Reason: ReasonDiverged, Source: src, Term: o.View.Key.Term, Detail: o.whereDiverged()}, true

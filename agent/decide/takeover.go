@@ -129,6 +129,13 @@ func comesBackSooner(o *Observation, s cluster.NodeStatus) bool {
 	return redo < max(waitLeft(o), 0)+takes
 }
 
+// HolderNotWaitedFor says whether a take-over goes on without the holder's status, once all others have answered (K2): the
+// holder is silent to Raft, too, and the others' attests show that its lease is over. One that Raft hears has its time: it may
+// be back from a cut, with a primary that is only frozen (U6), and a promise would end that.
+func HolderNotWaitedFor(o *Observation) bool {
+	return !o.HolderHeard && leaseAttested(o)
+}
+
 // AsksBack says whether a node that asks for leadership (L9) is the holder whose key this leader may take over: then its
 // status is wanted at once, for K3.
 func AsksBack(o *Observation, from cluster.NodeID) bool {
@@ -161,16 +168,19 @@ const heirAfter = 2 * time.Second
 // (B3) are never over by themselves.
 func leaseOver(o *Observation) bool {
 	k := o.View.Key
-	t := o.TakeOver
 	switch {
 	case o.View.Extension != nil && o.View.Extension.Term == k.Term, o.View.Pause != nil && o.View.Pause.Term == k.Term:
 		return false
 	case k.Released, holderFenced(o):
 		return true
-	case cluster.LeaseSurelyOver(k.Lease.Wait(), o.Raft.Term, k.Holder, o.Voters, t.Attests):
-		return true
 	}
-	return waitLeft(o) <= 0
+	return leaseAttested(o) || waitLeft(o) <= 0
+}
+
+// leaseAttested says whether the attests show that the holder's lease is over (K5).
+func leaseAttested(o *Observation) bool {
+	k := o.View.Key
+	return cluster.LeaseSurelyOver(k.Lease.Wait(), o.Raft.Term, k.Holder, o.Voters, o.TakeOver.Attests)
 }
 
 // holderFenced says whether the holder itself has promised: a holder promises only after its guard answered fenced.

@@ -1,0 +1,47 @@
+package decide
+
+import (
+	"time"
+
+	"pgquorum/cluster"
+)
+
+// The pauses between tries of one action: each is twice the one before.
+const (
+	FirstPause   = 50 * time.Millisecond
+	LongestPause = 10 * time.Second
+)
+
+// MaxStarts is how often a restart in place, or a promotion, is tried before the key is given up.
+const MaxStarts = 2
+
+// PromotePause is how long a node whose promotions failed is no candidate, at least; it grows with each further failure.
+// Without it, a cause that all nodes share, such as disks that fill, would make them take the key from each other many
+// times a second until it is known.
+const PromotePause = 2 * time.Second
+
+// PauseAfter is how long an action that has failed n times in a row is not tried again.
+func PauseAfter(a Action, n int) time.Duration {
+	pause := min(FirstPause<<min(n-1, 8), LongestPause)
+	if a == Promote && n >= MaxStarts { // the node gives the key up: what failed is still there
+		pause = max(pause, PromotePause)
+	}
+	return pause
+}
+
+// NoCandidateFor is how long a node is no candidate for its promotions that failed, n in a row, the next one not before at.
+func NoCandidateFor(n int, at, now cluster.Instant) time.Duration {
+	if n < MaxStarts {
+		return 0
+	}
+	return max(0, at.Sub(now))
+}
+
+// Failed is how often an action has failed in a row. A promotion and a start as primary have their own tries in each term:
+// what failed in another may have been mended since.
+func (o *Observation) Failed(a Action) int {
+	if (a == Promote || a == StartPrimary) && o.FailedIn[a] != o.View.Key.Term {
+		return 0
+	}
+	return o.Failures[a]
+}
