@@ -159,9 +159,15 @@ func (a *Agent) askNode(ctx context.Context, o *decide.Observation, n cluster.No
 	wg.Go(func() { a.askAttest(ctx, o, n) })
 	if !o.TakeOver.PromisedAt.IsZero() || o.TakeOver.Statuses[n].Node == "" { // K2
 		wg.Go(func() {
-			if s, err := a.peers.look(ctx, n, statusFresh); err == nil {
-				a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Statuses[n] = s; delete(t.Silent, n) })
-			}
+			s, err := a.peers.look(ctx, n, statusFresh)
+			a.fill(o.Raft.Term, func(t *decide.TakeOver) {
+				if err != nil {
+					t.Silent[n] = err.Error() // what it said before stands, but nobody hands over to who is silent
+					return
+				}
+				t.Statuses[n] = s
+				delete(t.Silent, n)
+			})
 		})
 	}
 	wg.Wait()
@@ -255,7 +261,7 @@ func (a *Agent) waitPosition(ctx context.Context, n cluster.NodeID, want cluster
 }
 
 // transfer is K6: the promises travel ahead, then leadership. A candidate that leaves this node in office is asked
-// again, and passed over once it has refused.
+// again, and passed over once it has refused or is silent.
 func (a *Agent) transfer(ctx context.Context, o *decide.Observation, d decide.Decision) error {
 	a.markPhase("chosen", a.opt.Clock())
 	ctx, cancel := context.WithTimeout(ctx, applyLimit)
@@ -264,13 +270,12 @@ func (a *Agent) transfer(ctx context.Context, o *decide.Observation, d decide.De
 	if o.Request != nil {
 		q.Wanted = o.Request.Candidate
 	}
+	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Hops++ })
+	defer a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.HandedAt = a.opt.Clock() })
 	if err := a.peers.call(ctx, d.Node, "/handover", q, nil); err != nil {
 		return err
 	}
-	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Hops++ })
-	err := a.leadTo(ctx, d.Node)
-	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.HandedAt = a.opt.Clock() })
-	return err
+	return a.leadTo(ctx, d.Node)
 }
 
 // acquire is K7 up to the lease: the new rule is set and proven here while the key is committed, the first answers are

@@ -153,7 +153,7 @@ func TestK6NoTransferWithoutHandover(t *testing.T) {
 		gather(t, n2)
 		c.net.set("n3", netDead)
 		err := n2.transfer(c.life, n2.observe(), decide.Decision{Action: decide.Transfer, Node: "n3", Term: 4})
-		if o := n2.observe(); err == nil || c.calls.count("n2 Transfer") != 0 || o.TakeOver.Hops != 0 {
+		if o := n2.observe(); err == nil || c.calls.count("n2 Transfer") != 0 || o.TakeOver.Hops != 1 {
 			t.Errorf("error %v, calls %q, hops %d", err, c.calls.all("n2"), o.TakeOver.Hops)
 		}
 	})

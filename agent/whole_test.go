@@ -108,6 +108,32 @@ func TestK5WaitsForTheLeaseOfASilentHolder(t *testing.T) {
 	})
 }
 
+// K6: the candidate dies between its promise and the hand-over. It is asked again, found silent, and passed over: a leader that is
+// good enough itself takes over, and leadership never waits for who is gone (seed 7464).
+func TestK6CandidateThatDiesIsPassedOver(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *fakeCluster) {
+		n2 := c.failed()
+		c.edit(func(v *cluster.View) {
+			n := v.Nodes["n3"]
+			n.Tags.FailoverPriority = 100
+			v.Nodes["n3"] = n
+		})
+		if err := n2.askStatus(c.life, n2.observe(), decide.Decision{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := gather(t, n2); len(got.Promises) != 2 || decide.Choose(n2.observe()).Node != "n3" {
+			t.Fatalf("promises %v, chosen %+v", got.Promises, decide.Choose(n2.observe()))
+		}
+		c.net.set("n3", netDead)
+		c.servedBy("n2", "n3")
+		c.run("n2")
+		pass(2 * time.Second)
+		if k := c.current().Key; k.Holder != "n2" || k.Term != 4 || c.calls.count("n2 Promote") == 0 {
+			t.Errorf("key %+v, calls %q", k, c.calls.all("n2"))
+		}
+	})
+}
+
 // B1, K6: a holder whose Postgres is gone fences, releases, and hands leadership with the promises to the candidate, which
 // acquires at once.
 func TestB1HandOverOfACrashedPrimary(t *testing.T) {

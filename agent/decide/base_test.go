@@ -41,7 +41,7 @@ func healthy(self string) *Observation {
 		UseRewind: true,
 		Members:   []cluster.NodeID{"n1", "n2", "n3"}, Voters: [][]cluster.NodeID{{"n1", "n2", "n3"}},
 		Peers: map[cluster.NodeID]cluster.PeerView{}, Retry: map[Action]cluster.Instant{}, Failures: map[Action]int{}, FailedIn: map[Action]cluster.Term{},
-		TakeOver: TakeOver{Term: 4, Statuses: map[cluster.NodeID]cluster.NodeStatus{}, Promises: map[cluster.NodeID]cluster.Promise{}, Attests: map[cluster.NodeID]cluster.Attest{}},
+		TakeOver: TakeOver{Term: 4, Statuses: map[cluster.NodeID]cluster.NodeStatus{}, Silent: map[cluster.NodeID]string{}, Promises: map[cluster.NodeID]cluster.Promise{}, Attests: map[cluster.NodeID]cluster.Attest{}},
 	}
 	for _, n := range []string{"n1", "n2", "n3"} {
 		id := cluster.NodeID(n)

@@ -229,7 +229,7 @@ func Ineligible(o *Observation, name cluster.NodeID) string {
 		return "it is tagged nofailover"
 	case name == o.Self && o.Request != nil && o.Request.Leaving:
 		return "it is stopping"
-	case !answered:
+	case !answered, silent(o, name):
 		return "it did not answer"
 	case status.CanPromote != "":
 		return status.CanPromote
@@ -246,11 +246,18 @@ func statusOf(o *Observation, name cluster.NodeID) (cluster.NodeStatus, bool) {
 	return s, ok
 }
 
+// silent says whether a node did not answer when it was last asked for its status, whatever it said before: leadership cannot
+// be given to it, nor WAL be had from it.
+func silent(o *Observation, name cluster.NodeID) bool {
+	_, is := o.TakeOver.Silent[name]
+	return is && name != o.Self
+}
+
 // holderOf finds a node of Q at or above m that runs Postgres, so that a candidate can stream from it.
 func holderOf(o *Observation, q map[cluster.NodeID]cluster.Promise, m cluster.Position) cluster.NodeID {
 	var names []cluster.NodeID
 	for name, p := range q {
-		if s, ok := statusOf(o, name); ok && s.Postgres.State == cluster.PostgresRunning && o.View.Forks.Compare(p.Position, m) >= 0 {
+		if s, ok := statusOf(o, name); ok && !silent(o, name) && s.Postgres.State == cluster.PostgresRunning && o.View.Forks.Compare(p.Position, m) >= 0 {
 			names = append(names, name)
 		}
 	}

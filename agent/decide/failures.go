@@ -20,9 +20,16 @@ const MaxStarts = 2
 // times a second until it is known.
 const PromotePause = 2 * time.Second
 
+// TransferPause is the longest that a leader waits before it tries again to give leadership to a candidate: nobody writes
+// meanwhile, and a try costs one call.
+const TransferPause = time.Second
+
 // PauseAfter is how long an action that has failed n times in a row is not tried again.
 func PauseAfter(a Action, n int) time.Duration {
 	pause := min(FirstPause<<min(n-1, 8), LongestPause)
+	if a == Transfer {
+		pause = min(pause, TransferPause)
+	}
 	if a == Promote && n >= MaxStarts { // the node gives the key up: what failed is still there
 		pause = max(pause, PromotePause)
 	}

@@ -92,6 +92,10 @@ func TestK6HeirInTheTakeOver(t *testing.T) {
 			o.Promised = 3
 		}, Promote, ReasonKeyHeld},
 		{"after a transfer that failed it waits for the next try", func(o *Observation) { o.Retry[Transfer] = o.Now.Add(time.Second) }, Wait, ReasonRetry},
+		{"and asks meanwhile who is there", func(o *Observation) {
+			o.Retry[Transfer] = o.Now.Add(time.Second)
+			o.TakeOver.AskedAt, o.TakeOver.PromisedAt = o.Now.Add(-testHeartbeat), o.Now.Add(-testHeartbeat)
+		}, AskPromises, ReasonRetry},
 	})
 	t.Run("to whom and for which term", func(t *testing.T) {
 		if d := Next(formerHolder()); d.Node != "n3" || d.Term != 4 {

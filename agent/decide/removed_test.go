@@ -2,6 +2,7 @@ package decide
 
 import (
 	"testing"
+	"time"
 
 	"pgquorum/cluster"
 )
@@ -65,6 +66,17 @@ func TestK6HandsOnAgainAfterARest(t *testing.T) {
 		{"rested", func(*Observation) {}, Transfer, ReasonBetterCandidate},
 		{"not rested", func(o *Observation) { o.TakeOver.HandedAt++ }, Wait, ReasonNoCandidate},
 		{"never handed on", func(o *Observation) { o.TakeOver.Hops, o.TakeOver.HandedAt = 0, 0 }, Transfer, ReasonBetterCandidate},
+		{"it could not be reached: it is tried again soon, and all are asked meanwhile who is there", func(o *Observation) {
+			o.TakeOver.Hops, o.Retry[Transfer] = 1, o.Now.Add(time.Second)
+			o.TakeOver.PromisedAt = testNow.Add(-testHeartbeat)
+			o.TakeOver.AskedAt = o.TakeOver.PromisedAt
+		}, AskPromises, ReasonRetry},
+		{"all were asked just now", func(o *Observation) { o.TakeOver.Hops, o.Retry[Transfer] = 1, o.Now.Add(time.Second) }, Wait, ReasonRetry},
+		{"it is silent: who has most is waited for", func(o *Observation) { o.TakeOver.Silent["n3"] = "no answer" }, Wait, ReasonNoCandidate},
+		{"it is silent, and this one as good", func(o *Observation) {
+			o.TakeOver.Silent["n3"] = "no answer"
+			o.TakeOver.Promises["n2"] = promised("n2", 4, pos(2, 1000))
+		}, Acquire, ReasonBestCandidate},
 		{"as good itself", func(o *Observation) { o.TakeOver.Promises["n2"] = promised("n2", 4, pos(2, 1000)) }, Acquire, ReasonBestCandidate},
 	})
 }

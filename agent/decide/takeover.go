@@ -48,7 +48,7 @@ func takeOver(o *Observation) (Decision, bool) {
 		return Decision{Action: AskPromises, Reason: ReasonPromises, Term: o.TakeOver.Term}, true
 	}
 	if heir := heir(o); heir != "" {
-		return Decision{Action: Transfer, Reason: ReasonCannotVouch, Node: heir, Term: o.TakeOver.Term}, true
+		return handOn(o, ReasonCannotVouch, heir), true
 	}
 	if !leaseOver(o) { // K5
 		return again(o, Decision{Action: Wait, Reason: ReasonLeaseNotOver,
@@ -207,11 +207,25 @@ func choose(o *Observation) Decision {
 	case c.CatchUp != "":
 		return Decision{Action: CatchUp, Reason: ReasonBehind, Node: c.Node, Source: c.CatchUp, Term: o.TakeOver.Term}
 	case c.Node != o.Self && (o.TakeOver.Hops < len(o.Raft.Voters)+1 || acquire(o).Action != Acquire && rested(o)):
-		return Decision{Action: Transfer, Reason: ReasonBetterCandidate, Node: c.Node, Term: o.TakeOver.Term}
+		return handOn(o, ReasonBetterCandidate, c.Node)
 	case c.Node != o.Self && Ineligible(o, o.Self) != "":
 		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: fmt.Sprintf("%s is the candidate, but leadership came back %d times", c.Node, o.TakeOver.Hops)})
 	}
 	return acquire(o)
+}
+
+// handOn gives leadership to a node that promised. While a try that failed rests, all are asked anew: the node may be gone,
+// and who is silent then is passed over.
+func handOn(o *Observation, why Reason, to cluster.NodeID) Decision {
+	next := o.retryAfter(Transfer)
+	if next.IsZero() {
+		return Decision{Action: Transfer, Reason: why, Node: to, Term: o.TakeOver.Term}
+	}
+	d := again(o, Decision{Action: Wait, Reason: ReasonRetry, Detail: fmt.Sprintf("leadership could not be given to %s", to)})
+	if d.Action == Wait {
+		d.Wake = min(d.Wake, next)
+	}
+	return d
 }
 
 // rested says whether a leader that cannot acquire itself may hand on once more: leadership that has come back too often
