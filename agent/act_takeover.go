@@ -272,7 +272,9 @@ func (a *Agent) transfer(ctx context.Context, o *decide.Observation, d decide.De
 	}
 	a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.Hops++ })
 	defer a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.HandedAt = a.opt.Clock() })
-	if err := a.peers.call(ctx, d.Node, "/handover", q, nil); err != nil {
+	told, done := context.WithTimeout(ctx, a.opt.Heartbeat) // a host that is gone does not even refuse
+	defer done()
+	if err := a.peers.call(told, d.Node, "/handover", q, nil); err != nil {
 		return err
 	}
 	return a.leadTo(ctx, d.Node)

@@ -61,8 +61,7 @@ type Agent struct {
 	request      *pendingSwitchover
 	inherited    *decide.Request // came with leadership: the candidate that was asked for
 	retry        map[decide.Action]cluster.Instant
-	failures     map[decide.Action]int
-	failedIn     map[decide.Action]cluster.Term     // the term of the newest failure
+	failures     map[decide.Action]decide.Failures
 	lacking      cluster.Instant                    // decide.Observation.StandbyLackingSince
 	stopped      cluster.Instant                    // decide.Observation.StoppedSince
 	held         heldMark                           // decide.Observation.HeldSince
@@ -138,8 +137,7 @@ func New(opt Options) *Agent {
 		upkeepNow: make(chan struct{}, 1),
 		alarmed:   map[string]cluster.DiskStatus{},
 		retry:     map[decide.Action]cluster.Instant{},
-		failures:  map[decide.Action]int{},
-		failedIn:  map[decide.Action]cluster.Term{},
+		failures:  map[decide.Action]decide.Failures{},
 		phase:     "starting",
 		began:     opt.Clock(),
 		lists:     semaphore.NewWeighted(1),

@@ -118,8 +118,8 @@ func TestCloneThatFails(t *testing.T) {
 		for i, pause := range []time.Duration{decide.FirstPause, 2 * decide.FirstPause, 4 * decide.FirstPause} {
 			tries(c.life, n3, fromN1)
 			o := n3.observe()
-			if left := o.Retry[decide.Clone].Sub(o.Now); o.Failures[decide.Clone] != i+1 || left > pause || left < pause-time.Millisecond {
-				t.Errorf("after try %d: %d failures, the next in %v, want %v", i+1, o.Failures[decide.Clone], left, pause)
+			if left := o.Retry[decide.Clone].Sub(o.Now); o.Failed(decide.Clone) != i+1 || left > pause || left < pause-time.Millisecond {
+				t.Errorf("after try %d: %d failures, the next in %v, want %v", i+1, o.Failed(decide.Clone), left, pause)
 			}
 			if d := decide.Next(o); d.Action != decide.Wait || d.Reason != decide.ReasonRetry {
 				t.Errorf("after try %d the next action is %q because %q", i+1, d.Action, d.Reason)
@@ -132,8 +132,8 @@ func TestCloneThatFails(t *testing.T) {
 		c.calls.hook("n3 BaseBackup", func(context.Context) error { return nil })
 		tries(c.life, n3, fromN1)
 		o := n3.observe()
-		if o.Failures[decide.Clone] != 0 || len(c.events("n3")) != 2 {
-			t.Errorf("after success: %d failures, events %q", o.Failures[decide.Clone], c.events("n3"))
+		if o.Failed(decide.Clone) != 0 || len(c.events("n3")) != 2 {
+			t.Errorf("after success: %d failures, events %q", o.Failed(decide.Clone), c.events("n3"))
 		}
 		if left := o.Retry[decide.Clone].Sub(o.Now); left < decide.LongestPause-time.Millisecond {
 			t.Errorf("after success it may be repeated in %v", left)
@@ -157,7 +157,7 @@ func TestCloneFromAnUnknownSource(t *testing.T) {
 				n3 := emptied(c)
 				c.edit(edit)
 				tries(c.life, n3, fromN1)
-				if n3.observe().Failures[decide.Clone] != 1 || c.calls.count("n3 BaseBackup") != 0 || len(c.events("n3")) != 0 {
+				if n3.observe().Failed(decide.Clone) != 1 || c.calls.count("n3 BaseBackup") != 0 || len(c.events("n3")) != 0 {
 					t.Errorf("calls %q, events %q", c.calls.all("n3"), c.events("n3"))
 				}
 			})
@@ -246,10 +246,10 @@ func TestCloneLeavesNothingBehind(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *fakeCluster) {
 		n3 := emptied(c)
 		n3.mu.Lock()
-		n3.failures[decide.Rewind] = decide.MaxRewinds
+		n3.failures[decide.Rewind] = decide.Failures{InARow: decide.MaxRewinds}
 		n3.mu.Unlock()
 		tries(c.life, n3, fromN1)
-		if got := n3.observe().Failures[decide.Rewind]; got != 0 {
+		if got := n3.observe().Failed(decide.Rewind); got != 0 {
 			t.Errorf("%d failed rewinds are remembered", got)
 		}
 		defer c.calls.block("n3 Start")()

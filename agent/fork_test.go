@@ -132,7 +132,7 @@ func TestF1RecordForkIsTriedAgain(t *testing.T) {
 		}
 		c.calls.hook("n1 Apply record_fork", func(context.Context) error { return nil })
 		pass(5 * time.Second)
-		if got := c.calls.count("n1 Apply record_fork"); got != tried+1 || c.current().Forks[2].LSN != 500 || n1.observe().Failures[decide.RecordFork] != 0 {
+		if got := c.calls.count("n1 Apply record_fork"); got != tried+1 || c.current().Forks[2].LSN != 500 || n1.observe().Failed(decide.RecordFork) != 0 {
 			t.Errorf("%d tries, forks %v", got, c.current().Forks)
 		}
 		c.edit(func(v *cluster.View) {

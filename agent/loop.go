@@ -135,13 +135,13 @@ func (a *Agent) tried(ctx context.Context, d decide.Decision, err error) {
 		a.log.InfoContext(ctx, "action waits", "action", d.Action, "for", err)
 		return
 	}
-	n := a.failures[d.Action] + 1
-	pause := decide.PauseAfter(d.Action, n)
-	a.failures[d.Action], a.retry[d.Action], a.failedIn[d.Action] = n, a.opt.Clock().Add(pause), d.Term
+	failed := a.failures[d.Action].Next(d.Term)
+	pause := decide.PauseAfter(d.Action, failed)
+	a.failures[d.Action], a.retry[d.Action] = failed, a.opt.Clock().Add(pause)
 	if errors.Is(err, context.Canceled) {
 		return
 	}
-	a.log.WarnContext(ctx, "action did not succeed", "action", d.Action, "reason", d.Reason, "tries", n, "pause", pause, "error", err)
+	a.log.WarnContext(ctx, "action did not succeed", "action", d.Action, "reason", d.Reason, "tries", failed.InARow, "pause", pause, "error", err)
 }
 
 // waitPause is that of an action that waits for what comes by itself.

@@ -88,10 +88,10 @@ func TestTriedKeepsTheBook(t *testing.T) {
 		n3.tried(c.life, d, context.Canceled)
 		n3.tried(c.life, d, errFake)
 		o := n3.observe()
-		if left := o.Retry[decide.Follow].Sub(o.Now); o.Failures[decide.Follow] != 2 || left <= decide.FirstPause || left > 2*decide.FirstPause {
-			t.Errorf("%d failures, next try in %v", o.Failures[decide.Follow], left)
+		if left := o.Retry[decide.Follow].Sub(o.Now); o.Failed(decide.Follow) != 2 || left <= decide.FirstPause || left > 2*decide.FirstPause {
+			t.Errorf("%d failures, next try in %v", o.Failed(decide.Follow), left)
 		}
-		if o.Failures[decide.StartStandby] != 0 || !o.Retry[decide.StartStandby].IsZero() {
+		if o.Failed(decide.StartStandby) != 0 || !o.Retry[decide.StartStandby].IsZero() {
 			t.Error("one action's failures count for another")
 		}
 		for range 100 {
@@ -101,8 +101,8 @@ func TestTriedKeepsTheBook(t *testing.T) {
 			t.Errorf("the pause has grown to %v", o.Retry[decide.Follow].Sub(o.Now))
 		}
 		n3.tried(c.life, d, nil)
-		if o := n3.observe(); o.Failures[decide.Follow] != 0 || !o.Retry[decide.Follow].IsZero() {
-			t.Errorf("after a success: %d failures, next try at %d", o.Failures[decide.Follow], o.Retry[decide.Follow])
+		if o := n3.observe(); o.Failed(decide.Follow) != 0 || !o.Retry[decide.Follow].IsZero() {
+			t.Errorf("after a success: %d failures, next try at %d", o.Failed(decide.Follow), o.Retry[decide.Follow])
 		}
 	})
 }

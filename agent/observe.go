@@ -27,7 +27,7 @@ func (a *Agent) observe() *decide.Observation {
 	defer a.mu.Unlock()
 	a.turnLedger(o)
 	o.TakeOver = copyLedger(a.ledger)
-	o.Retry, o.Failures, o.FailedIn = maps.Clone(a.retry), maps.Clone(a.failures), maps.Clone(a.failedIn)
+	o.Retry, o.Failures = maps.Clone(a.retry), maps.Clone(a.failures)
 	if a.request != nil {
 		o.Request = &decide.Request{SwitchoverRequest: a.request.SwitchoverRequest, Reason: a.request.reason, Leaving: a.stopping}
 	} else if a.inherited != nil {

@@ -33,6 +33,14 @@ func TestFailedPromotion(t *testing.T) {
 		if got := n2.observe().Failed(decide.Promote); got != 0 {
 			t.Errorf("%d failures in the next term", got)
 		}
+		n2.tried(c.life, decide.Decision{Action: decide.Promote, Term: term + 1}, errors.New("no room"))
+		if got := n2.observe().Failed(decide.Promote); got != 1 {
+			t.Errorf("%d failures in the next term, after one", got)
+		}
+		if o := n2.observe(); o.Local.PromoteAfter != 0 || o.Retry[decide.Promote].Sub(o.Now).Round(time.Millisecond) != decide.FirstPause {
+			t.Errorf("after the first failure of the next term: no candidate for %v, the next try in %v", o.Local.PromoteAfter, o.Retry[decide.Promote].Sub(o.Now))
+		}
+		n2.tried(c.life, decide.Decision{Action: decide.Promote, Term: term + 1}, errors.New("no room"))
 		<-time.After(decide.PromotePause)
 		if s := n2.observe().Local; s.PromoteAfter != 0 {
 			t.Errorf("after %v: no candidate for %v", decide.PromotePause, s.PromoteAfter)

@@ -103,8 +103,8 @@ func TestRewindThatFails(t *testing.T) {
 				for i, pause := range []time.Duration{decide.FirstPause, 2 * decide.FirstPause} {
 					tries(c.life, n3, backToN2)
 					o := n3.observe()
-					if left := o.Retry[decide.Rewind].Sub(o.Now); o.Failures[decide.Rewind] != i+1 || left > pause || left < pause-time.Millisecond {
-						t.Errorf("after try %d: %d failures, the next in %v, want %v", i+1, o.Failures[decide.Rewind], left, pause)
+					if left := o.Retry[decide.Rewind].Sub(o.Now); o.Failed(decide.Rewind) != i+1 || left > pause || left < pause-time.Millisecond {
+						t.Errorf("after try %d: %d failures, the next in %v, want %v", i+1, o.Failed(decide.Rewind), left, pause)
 					}
 					pass(pause)
 				}
@@ -113,8 +113,8 @@ func TestRewindThatFails(t *testing.T) {
 				}
 				c.calls.hook(failing, func(context.Context) error { return nil })
 				tries(c.life, n3, backToN2)
-				if o := n3.observe(); o.Failures[decide.Rewind] != 0 || len(c.events("n3")) != 2 {
-					t.Errorf("after success: %d failures, events %q", o.Failures[decide.Rewind], c.events("n3"))
+				if o := n3.observe(); o.Failed(decide.Rewind) != 0 || len(c.events("n3")) != 2 {
+					t.Errorf("after success: %d failures, events %q", o.Failed(decide.Rewind), c.events("n3"))
 				}
 			})
 		})
@@ -127,7 +127,7 @@ func TestRewindToAnUnknownSource(t *testing.T) {
 		n3 := strayed(c)
 		c.edit(func(v *cluster.View) { delete(v.Nodes, "n2") })
 		tries(c.life, n3, backToN2)
-		if n3.observe().Failures[decide.Rewind] != 1 || c.calls.count("n3 CrashRecover")+c.calls.count("n3 Rewind") != 0 || len(c.events("n3")) != 0 {
+		if n3.observe().Failed(decide.Rewind) != 1 || c.calls.count("n3 CrashRecover")+c.calls.count("n3 Rewind") != 0 || len(c.events("n3")) != 0 {
 			t.Errorf("calls %q, events %q", c.calls.all("n3"), c.events("n3"))
 		}
 	})

@@ -30,7 +30,12 @@ func (r SyncRule) Has(m Member) bool { return slices.Contains(r.Standbys, m) }
 
 // Same says whether two rules ask for the same confirmations under the same primary and term.
 func (r SyncRule) Same(o SyncRule) bool {
-	return r.Term == o.Term && r.Primary == o.Primary && r.K == o.K && r.Mode == o.Mode && slices.Equal(r.Standbys, o.Standbys)
+	return r.Term == o.Term && r.Asks(o)
+}
+
+// Asks says whether two rules ask for the same confirmations under the same primary, whatever their terms.
+func (r SyncRule) Asks(o SyncRule) bool {
+	return r.Primary == o.Primary && r.K == o.K && r.Mode == o.Mode && slices.Equal(r.Standbys, o.Standbys)
 }
 
 // SortMembers puts members into the order in which rules and lists hold them.

@@ -136,7 +136,11 @@ func TestAcquireLeaderInPlace(t *testing.T) {
 	released := cluster.ReleaseLeader{Node: "n1", Term: 1}
 	runCases(t, healthyMachine, []applyCase{
 		{name: "holder", prepare: []cluster.Command{released}, cmd: inPlace(keep), check: func(v *cluster.View) bool {
-			return v.Key.Term == 2 && v.Key.Timeline == 1 && !v.Key.Released && len(v.Forks) == 1 && len(v.Rules) == 2 && v.Rules[1].Timeline == 1
+			return v.Key.Term == 2 && v.Key.Timeline == 1 && !v.Key.Released && len(v.Forks) == 1 &&
+				len(v.Rules) == 1 && v.Rules[0].ID == 2 && v.Rules[0].Term == 2 && v.Rules[0].Timeline == 1 && v.RulesVersion == 2 // the same rule again
+		}},
+		{name: "G3 in place with another rule", cmd: inPlace(func(c *cluster.AcquireLeader) { c.Standbys = c.Standbys[:1] }), check: func(v *cluster.View) bool {
+			return len(v.Rules) == 2 && v.Rules[0].ID == 1 && len(v.Rules[1].Standbys) == 1
 		}},
 		{name: "again", prepare: []cluster.Command{inPlace(keep)}, cmd: inPlace(keep), same: true},
 		{name: "again, with a new timeline", prepare: []cluster.Command{inPlace(keep)}, cmd: inPlace(func(c *cluster.AcquireLeader) { c.InPlace = false }), refused: "the term is 2"},

@@ -2,6 +2,7 @@ package raftfsm
 
 import (
 	"fmt"
+	"slices"
 
 	"pgquorum/cluster"
 )
@@ -59,14 +60,17 @@ func notWriter(v *cluster.View, node cluster.NodeID, term cluster.Term) string {
 	return ""
 }
 
-// addRule appends a rule of the key's holder, term and timeline. Rules are never empty once there is one, so the last
-// ID says how many were ever recorded.
+// addRule appends a rule of the key's holder, term and timeline. One that asks the same of the same primary on the same
+// timeline goes: the new one vouches for the same commits in the same ways (docs/adr/0018). Rules are never empty once there
+// is one, so the last ID says how many were ever recorded.
 func addRule(v *cluster.View, standbys []cluster.Member, k int, mode cluster.SyncMode) cluster.SyncRule {
 	last, _ := v.Current()
 	r := cluster.SyncRule{ID: last.ID + 1, Term: v.Key.Term, Primary: v.Key.Member, Timeline: v.Key.Timeline,
 		Standbys: sortedMembers(standbys), K: k, Mode: mode}
-	rules := make([]cluster.SyncRule, 0, len(v.Rules)+1)
-	v.Rules = append(append(rules, v.Rules...), r)
+	rules := slices.DeleteFunc(slices.Clone(v.Rules), func(old cluster.SyncRule) bool {
+		return old.Timeline == r.Timeline && old.Asks(r)
+	})
+	v.Rules = append(rules, r)
 	v.RulesVersion++
 	return r
 }

@@ -26,6 +26,10 @@ func TestS2AddRule(t *testing.T) {
 		{name: "again", prepare: []cluster.Command{base}, cmd: base, same: true},
 		{name: "again, other order of standbys", prepare: []cluster.Command{base}, cmd: addRuleOf(func(c *cluster.AddRule) { c.Standbys = []cluster.Member{life("n2"), life("n3")} }), same: true},
 		{name: "another at the same version", prepare: []cluster.Command{base}, cmd: addRuleOf(func(c *cluster.AddRule) { c.K = 0 }), refused: "rules version 1: the rules are at version 2"},
+		{name: "G3 back to a rule that is recorded: the new one stands for it", prepare: []cluster.Command{base},
+			cmd: addRuleOf(func(c *cluster.AddRule) { c.K, c.RulesVersion = 1, 2 }), check: func(v *cluster.View) bool {
+				return len(v.Rules) == 2 && v.Rules[0].ID == 2 && v.Rules[1].ID == 3 && v.Rules[1].K == 1 && v.RulesVersion == 3
+			}},
 		{name: "version ahead", cmd: addRuleOf(func(c *cluster.AddRule) { c.RulesVersion = 2 }), refused: "the rules are at version 1"},
 		{name: "G1 other term", cmd: addRuleOf(func(c *cluster.AddRule) { c.Term = 2 }), refused: `at term 2: the key is "n1"'s at term 1`},
 		{name: "G1 late", prepare: []cluster.Command{takeOver()}, cmd: addRuleOf(func(c *cluster.AddRule) { c.RulesVersion = 2 }), refused: `the key is "n2"'s at term 2`},

@@ -208,7 +208,17 @@ func (m *model) add(r cluster.SyncRule) {
 	m.ruleCount++
 	m.version++
 	r.ID = m.ruleCount
-	m.rules = append(append([]cluster.SyncRule{}, m.rules...), r)
+	var rules []cluster.SyncRule
+	for _, old := range m.rules {
+		term := old.Term
+		old.Term = r.Term
+		if old.Same(r) && old.Timeline == r.Timeline { // nothing new is asked of anybody
+			continue
+		}
+		old.Term = term
+		rules = append(rules, old)
+	}
+	m.rules = append(rules, r)
 }
 
 func (m *model) stepAddRule(c cluster.AddRule) bool {

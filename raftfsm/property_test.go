@@ -55,13 +55,10 @@ func TestPropertyInvariants(t *testing.T) {
 }
 
 func checkAcquisition(t *rapid.T, c cluster.AcquireLeader, before, after *cluster.View) {
-	n := len(before.Rules)
 	if after.Key.Term != before.Key.Term+1 {
 		t.Fatalf("K7: term from %d to %d", before.Key.Term, after.Key.Term)
 	}
-	if len(after.Rules) != n+1 || !reflect.DeepEqual(after.Rules[:n], before.Rules) || after.Rules[n].Timeline != after.Key.Timeline {
-		t.Fatalf("G3: rules %+v became %+v", before.Rules, after.Rules)
-	}
+	checkAddsOnly(t, before, after)
 	tl := after.Key.Timeline
 	_, used := before.Forks[tl]
 	newCluster := before.Key.Term == 0 && c.Parent == 0 && tl == 1
@@ -70,6 +67,21 @@ func checkAcquisition(t *rapid.T, c cluster.AcquireLeader, before, after *cluste
 		t.Fatalf("C3: in place, timeline %d became %d", before.Key.Timeline, tl)
 	case !c.InPlace && (used || tl <= before.Forks.Newest() || tl <= c.Parent || tl <= c.SeenMax && !newCluster):
 		t.Fatalf("F1: timeline %d allotted, known %v, parent %d, seen %d", tl, before.Forks, c.Parent, c.SeenMax)
+	}
+}
+
+// checkAddsOnly is G3: one rule is added, of the key's term and timeline, and one that goes asked the same of the same primary
+// on the same timeline.
+func checkAddsOnly(t *rapid.T, before, after *cluster.View) {
+	last := after.Rules[len(after.Rules)-1]
+	var stay []cluster.SyncRule
+	for _, r := range before.Rules {
+		if r.Primary != last.Primary || r.Timeline != last.Timeline || r.K != last.K || r.Mode != last.Mode || !slices.Equal(r.Standbys, last.Standbys) {
+			stay = append(stay, r)
+		}
+	}
+	if n := len(stay); len(after.Rules) != n+1 || n > 0 && !reflect.DeepEqual(after.Rules[:n], stay) || last.Timeline != after.Key.Timeline || last.Term != after.Key.Term {
+		t.Fatalf("G3: rules %+v became %+v", before.Rules, after.Rules)
 	}
 }
 
@@ -82,6 +94,9 @@ func checkAlways(t *rapid.T, cmd cluster.Command, before, after *cluster.View) {
 		if now != f {
 			t.Fatalf("F1: %T made fork %+v of %+v", cmd, now, f)
 		}
+	}
+	if _, adds := cmd.(cluster.AddRule); adds && after.RulesVersion != before.RulesVersion {
+		checkAddsOnly(t, before, after)
 	}
 	if after.RulesVersion < before.RulesVersion || (after.RulesVersion == before.RulesVersion) != reflect.DeepEqual(before.Rules, after.Rules) {
 		t.Fatalf("%T: rules version %d to %d, rules %v to %v", cmd, before.RulesVersion, after.RulesVersion, before.Rules, after.Rules)

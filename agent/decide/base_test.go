@@ -40,7 +40,7 @@ func healthy(self string) *Observation {
 		Now: testNow, Self: cluster.NodeID(self), View: v, Heartbeat: testHeartbeat, Lease0: lease,
 		UseRewind: true,
 		Members:   []cluster.NodeID{"n1", "n2", "n3"}, Voters: [][]cluster.NodeID{{"n1", "n2", "n3"}},
-		Peers: map[cluster.NodeID]cluster.PeerView{}, Retry: map[Action]cluster.Instant{}, Failures: map[Action]int{}, FailedIn: map[Action]cluster.Term{},
+		Peers: map[cluster.NodeID]cluster.PeerView{}, Retry: map[Action]cluster.Instant{}, Failures: map[Action]Failures{},
 		TakeOver: TakeOver{Term: 4, Statuses: map[cluster.NodeID]cluster.NodeStatus{}, Silent: map[cluster.NodeID]string{}, Promises: map[cluster.NodeID]cluster.Promise{}, Attests: map[cluster.NodeID]cluster.Attest{}},
 	}
 	for _, n := range []string{"n1", "n2", "n3"} {
@@ -77,6 +77,11 @@ func statusFor(n string) cluster.NodeStatus {
 	}
 	s.Postgres = p
 	return s
+}
+
+// failed makes an action have failed so often in a row, in the key's term.
+func failed(o *Observation, a Action, n int) {
+	o.Failures[a] = Failures{InARow: n, Term: o.View.Key.Term, InTerm: n}
 }
 
 // taking is n2 as Raft leader after n1 has died: everything is gathered, the lease is over, n2 and n3 have promised.

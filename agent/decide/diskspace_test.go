@@ -126,7 +126,8 @@ func TestB2FullDiskRevive(t *testing.T) {
 		}, StartPrimary, ReasonDiskFull},
 		{"starts that do not succeed give the key to nobody", func(o *Observation) {
 			peersOn(o, alarms(cluster.DiskFull))
-			o.Failures[StartPrimary], o.FailedIn[StartPrimary], o.FullStops, o.StoppedSince = 100, o.View.Key.Term, 100, o.Now.Add(-time.Minute)
+			failed(o, StartPrimary, 100)
+			o.FullStops, o.StoppedSince = 100, o.Now.Add(-time.Minute)
 		}, StartPrimary, ReasonDiskFull},
 		{"after many: a minute and no more", func(o *Observation) {
 			peersOn(o, alarms(cluster.DiskFull))

@@ -58,7 +58,8 @@ func (w dataWorld) observation() *Observation {
 		p.Status.Postgres.Role = cluster.RoleStandby
 		o.Peers["n1"] = p
 	}
-	o.UseRewind, o.Failures[Rewind], o.Promised = w.useRewind, w.failures, w.promised
+	o.UseRewind, o.Promised = w.useRewind, w.promised
+	failed(o, Rewind, w.failures)
 	if w.leaving {
 		o.Request = &Request{Leaving: true}
 	}

@@ -24,31 +24,56 @@ const PromotePause = 2 * time.Second
 // meanwhile, and a try costs one call.
 const TransferPause = time.Second
 
-// PauseAfter is how long an action that has failed n times in a row is not tried again.
-func PauseAfter(a Action, n int) time.Duration {
-	pause := min(FirstPause<<min(n-1, 8), LongestPause)
-	if a == Transfer {
-		pause = min(pause, TransferPause)
+// PauseAfter is how long an action that has failed is not tried again.
+func PauseAfter(a Action, f Failures) time.Duration {
+	n := f.InARow
+	if a == Promote && f.InTerm < MaxStarts { // the key is held: the next try is due soon, whatever happened in other terms
+		n = f.InTerm
 	}
-	if a == Promote && n >= MaxStarts { // the node gives the key up: what failed is still there
+	pause := min(FirstPause<<min(n-1, 8), LongestPause)
+	switch {
+	case a == Transfer:
+		pause = min(pause, TransferPause)
+	case a == Promote && f.InTerm >= MaxStarts: // the node gives the key up: what failed is still there
 		pause = max(pause, PromotePause)
 	}
 	return pause
 }
 
-// NoCandidateFor is how long a node is no candidate for its promotions that failed, n in a row, the next one not before at.
-func NoCandidateFor(n int, at, now cluster.Instant) time.Duration {
-	if n < MaxStarts {
+// NoCandidateFor is how long a node is no candidate for its promotions that failed, the next one not before at.
+func NoCandidateFor(f Failures, at, now cluster.Instant) time.Duration {
+	if f.InTerm < MaxStarts {
 		return 0
 	}
 	return max(0, at.Sub(now))
 }
 
+// Failures is how often an action has failed: in a row, and of those in the newest term in which it did.
+type Failures struct {
+	InARow int
+	Term   cluster.Term
+	InTerm int
+}
+
+// Next are the failures after one more, in a term.
+func (f Failures) Next(t cluster.Term) Failures {
+	if f.Term != t {
+		f.Term, f.InTerm = t, 0
+	}
+	f.InARow++
+	f.InTerm++
+	return f
+}
+
 // Failed is how often an action has failed in a row. A promotion and a start as primary have their own tries in each term:
 // what failed in another may have been mended since.
 func (o *Observation) Failed(a Action) int {
-	if (a == Promote || a == StartPrimary) && o.FailedIn[a] != o.View.Key.Term {
+	f := o.Failures[a]
+	switch {
+	case a != Promote && a != StartPrimary:
+		return f.InARow
+	case f.Term != o.View.Key.Term:
 		return 0
 	}
-	return o.Failures[a]
+	return f.InTerm
 }

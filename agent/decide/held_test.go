@@ -48,7 +48,7 @@ func TestB4HeldByRule(t *testing.T) {
 		{"its rewind broke off", lost(cluster.DataRewinding), Rewind, ReasonRewindBroken},
 		{"its rewind broke off, and rewinds fail", func(o *Observation) {
 			lost(cluster.DataRewinding)(o)
-			o.Failures[Rewind] = MaxRewinds
+			failed(o, Rewind, MaxRewinds)
 		}, Clone, ReasonRewindImpossible},
 		{"its rewind broke off, and rewinds are switched off, not yet", func(o *Observation) {
 			lost(cluster.DataRewinding)(o)

@@ -164,6 +164,36 @@ func TestC1AgainstASecondModel(t *testing.T) {
 	}
 }
 
+// G3: a rule that asks the same of the same primary on the same timeline as a newer one says nothing more: with it and without
+// it C1 gives the same answer, so that the state machine need not keep it (docs/adr/0018).
+func TestG3SameRuleTwiceIsOne(t *testing.T) {
+	satisfied, waited := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		o := drawTaker(t)
+		v := o.View
+		q := Valid(v, 4, o.TakeOver.Promises)
+		i := rapid.IntRange(0, len(v.Rules)-1).Draw(t, "again")
+		again := v.Rules[i]
+		again.Term = v.Rules[len(v.Rules)-1].Term + cluster.Term(rapid.IntRange(0, 1).Draw(t, "acquired"))
+		both, one := *v, *v
+		both.Rules = append(slices.Clone(v.Rules), again)
+		one.Rules = slices.Delete(slices.Clone(both.Rules), i, i+1)
+		m, missing := Satisfied(&both, q)
+		n, lacking := Satisfied(&one, q)
+		if m != n || (missing == "") != (lacking == "") {
+			t.Fatalf("rule %d twice: %+v %q; once: %+v %q; rules %+v, promises %+v", i, m, missing, n, lacking, both.Rules, q)
+		}
+		if missing == "" {
+			satisfied++
+		} else {
+			waited++
+		}
+	})
+	if satisfied == 0 || waited == 0 {
+		t.Fatalf("satisfied %d, waited %d: too few to mean anything", satisfied, waited)
+	}
+}
+
 // C1 (a): m is the highest position in Q ∩ S, which the model confirms to be no more than is needed where exactly one
 // member of any k-subset is known to be in Q.
 func TestC1mIsNoHigherThanNeeded(t *testing.T) {

@@ -72,7 +72,7 @@ func TestHolder(t *testing.T) {
 		{"C3 crashed, no restart helps", func(o *Observation) {
 			stopped(&o.Local.Postgres)
 			o.Peers["n3"] = cluster.PeerView{Err: "no answer"}
-			o.Failures[StartPrimary], o.FailedIn[StartPrimary] = MaxStarts, o.View.Key.Term
+			failed(o, StartPrimary, MaxStarts)
 		}, HandOver, ReasonCrashed},
 		{"C3 crashed, a standby has more", func(o *Observation) {
 			stopped(&o.Local.Postgres)
@@ -84,7 +84,7 @@ func TestHolder(t *testing.T) {
 		{"B1 a switchover that did not come to pass", func(o *Observation) { stopped(&o.Local.Postgres); o.Resume = true }, StartPrimary, ReasonResume},
 		{"K6 promotion did not succeed", func(o *Observation) {
 			o.Local.Postgres.Role, o.Local.Postgres.Timeline = cluster.RoleStandby, 1
-			o.Failures[Promote], o.FailedIn[Promote] = MaxStarts, o.View.Key.Term
+			failed(o, Promote, MaxStarts)
 		}, HandOver, ReasonCannotPromote},
 		{"hung", editLocal(func(p *cluster.PostgresStatus) { p.State, p.Role = cluster.PostgresHung, cluster.RoleNone }), HandOver, ReasonHung},
 		{"acquired, not yet promoted", func(o *Observation) {
@@ -246,7 +246,7 @@ func TestStandby(t *testing.T) {
 			o.Position = pos(1, 600)
 			o.View.Rules[0].Standbys = []cluster.Member{member("n2")}
 			stopped(&o.Local.Postgres)
-			o.Failures[Rewind] = MaxRewinds
+			failed(o, Rewind, MaxRewinds)
 		}, Clone, ReasonRewindImpossible},
 		{"diverged, rewind not wanted", func(o *Observation) {
 			o.Position = pos(1, 600)

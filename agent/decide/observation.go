@@ -35,8 +35,7 @@ type Observation struct {
 	TakeOver  TakeOver
 	Job       Job
 	Retry     map[Action]cluster.Instant // not before, after failures
-	Failures  map[Action]int             // in a row
-	FailedIn  map[Action]cluster.Term    // the term of the newest of them
+	Failures  map[Action]Failures
 	Request   *Request
 	UseRewind bool   // postgresql.use_pg_rewind
 	Resume    bool   // a switchover did not come to pass: the same primary starts again (B1)

@@ -54,7 +54,7 @@ func TestC3Revive(t *testing.T) {
 		}, StartPrimary, ReasonNoStandby},
 		{"C3 no restart helps, both lag", func(o *Observation) {
 			behind(o, 1<<40, map[string]uint64{"n2": 6400 * mib, "n3": 6400 * mib})
-			o.Failures[StartPrimary], o.FailedIn[StartPrimary] = MaxStarts, o.View.Key.Term
+			failed(o, StartPrimary, MaxStarts)
 		}, HandOver, ReasonCrashed},
 		{"C3 too few standbys answer", func(o *Observation) { o.Peers["n3"] = cluster.PeerView{Err: "no answer"} }, StartPrimary, ReasonNoStandby},
 		{"B5 k is 0", func(o *Observation) { count(o, 0, "n2", "n3") }, StartPrimary, ReasonNoStandby},

@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -10,11 +11,6 @@ import (
 // S2, G3: one change at a time, the older rules settled first; only S5 goes before.
 func TestS2OrderOfRules(t *testing.T) {
 	newcomer := func(o *Observation) { count(o, 1, "n2") } // n3 streams and does not count yet
-	many := func(o *Observation, n int) {
-		for range n {
-			o.View.Rules = append([]cluster.SyncRule{{ID: 3, Term: 2}}, o.View.Rules...)
-		}
-	}
 	older := func(o *Observation) { o.View.Rules = append([]cluster.SyncRule{{ID: 3, Term: 2}}, o.View.Rules...) }
 	for _, c := range []struct {
 		name   string
@@ -48,20 +44,13 @@ func TestS2OrderOfRules(t *testing.T) {
 			gone(o, "n3")
 			lacking(o, LowerAfter-1)
 		}, SettleRule, ""},
-		{"acquisitions have filled the list, and nobody of the newest rule streams: a newcomer is added still", func(o *Observation) {
+		{"many rules stand, and nobody of the newest streams: a newcomer is added still", func(o *Observation) {
 			count(o, 1, "n2")
-			many(o, MaxRules)
+			for range 20 {
+				older(o)
+			}
 			gone(o, "n2")
 		}, ChangeRule, "quorum 1 of n2 n3"},
-		{"the same, and its own term has changed the rule often", func(o *Observation) {
-			count(o, 1, "n2")
-			many(o, MaxRules)
-			gone(o, "n2")
-			for i := range o.View.Rules[:MaxRulesOfTerm-1] {
-				o.View.Rules[i].Term = 3
-			}
-		}, SettleRule, ""},
-		{"the list is full, and the newest rule can be settled", func(o *Observation) { newcomer(o); many(o, MaxRules) }, SettleRule, ""},
 		{"raising k waits for the older rules", func(o *Observation) { count(o, 0, "n2", "n3"); older(o) }, SettleRule, ""},
 		{"the mode changes", func(o *Observation) { o.View.Config.SynchronousMode = cluster.SyncOn }, ChangeRule, "on 1 of n2"},
 		{"settling failed just now", func(o *Observation) { older(o); o.Retry[SettleRule] = o.Now + 1 }, Wait, ""},
@@ -81,6 +70,70 @@ func TestS2OrderOfRules(t *testing.T) {
 				t.Errorf("rule %q, want %q", d.Rule.text(), c.rule)
 			}
 		})
+	}
+}
+
+// S2, S5: whatever standbys stream, are gone or ask to leave, and whatever rule stands: the wanted rule is reached in a few changes,
+// each of which is another, and if k of all that may count stream in the end, k of the newest rule do. So the rules neither
+// change for ever nor stay with what nobody can settle.
+func TestS2WantedRuleIsReached(t *testing.T) {
+	const most = 4
+	states := []func(o *Observation, n string){
+		func(*Observation, string) {},
+		func(o *Observation, n string) { gone(o, n) },
+		func(o *Observation, n string) { wants(o, n) },
+		func(o *Observation, n string) { gone(o, n); wants(o, n) },
+	}
+	standbys := []string{"n2", "n3", "n4", "n5"}
+	for world := range 256 * 16 * 3 { // what each standby does, who counts, k
+		for _, lasted := range []time.Duration{LowerAfter - 1, LowerAfter} {
+			for _, mode := range []cluster.SyncMode{cluster.SyncQuorum, cluster.SyncOn} {
+				o := five()
+				o.View.Config.SynchronousMode, o.View.Rules[0].Mode, o.RuleProven = mode, mode, false
+				w, names := world, []string(nil)
+				for _, n := range standbys {
+					states[w%4](o, n)
+					w /= 4
+				}
+				for _, n := range standbys {
+					if w%2 == 1 {
+						names = append(names, n)
+					}
+					w /= 2
+				}
+				if w > len(names) {
+					continue
+				}
+				count(o, w, names...)
+				seen := []string{RuleChange{Mode: mode, K: w, Standbys: o.View.Rules[0].Standbys}.text()}
+				for {
+					o.StandbyLackingSince = 0
+					if Unable(o) {
+						lacking(o, lasted)
+					}
+					d, ok := rules(o)
+					if !ok || d.Action != ChangeRule {
+						break
+					}
+					r := o.View.Rules[0]
+					r.ID, r.K, r.Mode, r.Standbys = r.ID+1, d.Rule.K, d.Rule.Mode, d.Rule.Standbys
+					o.View.Rules[0] = r
+					if slices.Contains(seen, d.Rule.text()) || len(seen) > most {
+						t.Fatalf("world %d, %s, lacking for %v: %q, and then %q", world, mode, lasted, seen, d.Rule.text())
+					}
+					seen = append(seen, d.Rule.text())
+				}
+				can := 0
+				for i := range standbys {
+					if world>>(2*i)&3 == 0 {
+						can++
+					}
+				}
+				if cur, _ := o.View.Current(); Unable(o) && can >= cur.K {
+					t.Fatalf("world %d, %s, lacking for %v: after %q it stays with what cannot be settled", world, mode, lasted, seen)
+				}
+			}
+		}
 	}
 }
 

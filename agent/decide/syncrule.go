@@ -163,30 +163,12 @@ func rules(o *Observation) (Decision, bool) {
 	differs := cur.K != want.K || cur.Mode != want.Mode || !slices.Equal(cur.Standbys, want.Standbys)
 	settled := RuleSettled(o)
 	switch {
-	case differs && (settled || want.K < cur.K || Unable(o)) && mayAddRule(o):
+	case differs && (settled || want.K < cur.K || Unable(o)):
 		return Decision{Action: ChangeRule, Reason: ReasonRuleDiffers, Rule: want}, true
 	case !settled:
 		return Decision{Action: SettleRule, Reason: ReasonRuleUnsettled}, true
 	}
 	return Decision{}, false
-}
-
-// MaxRules bounds the unsettled rules that changes, other than acquisitions, may pile up. Where acquisitions alone have
-// reached it, such as those of a primary that was frozen again and again, MaxRulesOfTerm leaves room for the change without
-// which nobody could settle the newest.
-const (
-	MaxRules       = 16
-	MaxRulesOfTerm = 4
-)
-
-func mayAddRule(o *Observation) bool {
-	ofTerm := 0
-	for _, r := range o.View.Rules {
-		if r.Term == o.View.Key.Term {
-			ofTerm++
-		}
-	}
-	return len(o.View.Rules) < MaxRules || Unable(o) && ofTerm < MaxRulesOfTerm
 }
 
 // AcquireRule is the rule that an acquisition by candidate adds (K7). If the promised members that can follow it without

@@ -54,11 +54,17 @@ func TestChecksSeeWhatIsBroken(t *testing.T) {
 		"P1 two at once": {func(w *World) {
 			w.promoted("n2", 2, &two, at(20))
 			w.acknowledged("n1", one.records[1], at(21))
-		}, "P1: n1 acknowledged row 2 on timeline 1, confirmed 1s after n2"},
+		}, "P1: n1 acknowledged row 2 on timeline 1, first confirmed 1s after n2"},
 		"P1 two on one timeline": {func(w *World) {
 			w.acknowledged("n1", one.records[0], at(1))
 			w.acknowledged("n2", one.records[1], at(2))
 		}, "P1: n2 and n1 both"},
+		"P1 two on one timeline, and a late one between": {func(w *World) {
+			w.promoted("n2", 2, &two, at(20))
+			w.acknowledged("n2", two.records[2], at(21))
+			w.acknowledged("n1", one.records[1], at(19))
+			w.acknowledged("n3", two.records[2], at(22))
+		}, "P1: n3 and n2 both acknowledged on timeline 2"},
 		"F1 one number twice": {func(w *World) {
 			w.promoted("n2", 2, &two, at(20))
 			w.promoted("n3", 2, &two, at(20))

@@ -15,6 +15,7 @@ type history struct {
 	unsafe  bool // commits wait for no standby (mode off): P2 promises nothing
 	newest  cluster.Timeline
 	primary map[cluster.Timeline]promotion
+	acker   map[cluster.Timeline]cluster.NodeID // who acknowledged on a timeline first
 	wal     wal // of the newest primary, when it was promoted
 }
 
@@ -31,7 +32,7 @@ type acknowledgement struct {
 }
 
 func newHistory() *history {
-	return &history{primary: map[cluster.Timeline]promotion{}}
+	return &history{primary: map[cluster.Timeline]promotion{}, acker: map[cluster.Timeline]cluster.NodeID{}}
 }
 
 func (h *history) tried(int64) {
@@ -40,23 +41,24 @@ func (h *history) tried(int64) {
 	h.tries++
 }
 
-// acknowledged checks P1 and P2 at the moment of an acknowledgement, whose confirmations were complete at a moment before:
-// that was before anybody was promoted to a newer timeline, two nodes never acknowledge on the same, and what is acknowledged
-// after the next primary's promotion is in that primary's WAL. The moment of the acknowledgement itself proves nothing: a
-// confirmation that is under way when its standby promises may reach the old primary, and its client, after the promotion.
+// acknowledged checks P1 and P2 at the moment of an acknowledgement, of which the first confirmation was sent at a moment
+// before: that was before anybody was promoted to a newer timeline, two nodes never acknowledge on the same, and what is
+// acknowledged after the next primary's promotion is in that primary's WAL. The acknowledgement's own moment proves nothing: a
+// confirmation that is under way when its standby promises may reach the old primary, and its client, after the promotion; and
+// those without a promise, fewer than k, may complete then what one with a promise confirmed before it.
 func (w *World) acknowledged(node cluster.NodeID, r record, confirmed time.Time) {
 	h := w.history
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for tli, next := range h.primary {
 		if tli > r.Timeline && confirmed.After(next.at) {
-			w.violated("P1: %s acknowledged row %d on timeline %d, confirmed %s after %s was promoted to timeline %d", node, r.Commit, r.Timeline, confirmed.Sub(next.at), next.node, tli)
+			w.violated("P1: %s acknowledged row %d on timeline %d, first confirmed %s after %s was promoted to timeline %d", node, r.Commit, r.Timeline, confirmed.Sub(next.at), next.node, tli)
 		}
 	}
-	if n := len(h.acked); n > 0 {
-		if last := h.acked[n-1]; last.Timeline == r.Timeline && last.node != node {
-			w.violated("P1: %s and %s both acknowledged on timeline %d", node, last.node, r.Timeline)
-		}
+	if other, taken := h.acker[r.Timeline]; !taken {
+		h.acker[r.Timeline] = node
+	} else if other != node {
+		w.violated("P1: %s and %s both acknowledged on timeline %d", node, other, r.Timeline)
 	}
 	if r.Timeline < h.newest && !h.wal.has(r) && !h.unsafe {
 		w.violated("P2: %s acknowledged row %d on timeline %d, which the primary of timeline %d does not have", node, r.Commit, r.Timeline, h.newest)

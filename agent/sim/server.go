@@ -143,7 +143,7 @@ func (s *server) awaitSync(ctx context.Context, r record) error {
 }
 
 // confirmedLocked says whether the list in force is satisfied for a position, by any K of it or by its first K that stream,
-// and when the last of the confirmations that it took was sent.
+// and when the first of the confirmations that it took was sent; for K = 0 that is now.
 func (s *server) confirmedLocked(lsn cluster.LSN) (at time.Time, ok bool) {
 	if s.sync.K == 0 {
 		return time.Now(), true
@@ -162,8 +162,7 @@ func (s *server) confirmedLocked(lsn cluster.LSN) (at time.Time, ok bool) {
 	if len(sent) < s.sync.K {
 		return at, false
 	}
-	slices.SortFunc(sent, time.Time.Compare)
-	return sent[s.sync.K-1], true
+	return slices.MinFunc(sent, time.Time.Compare), true
 }
 
 // senderLocked is a member's walsender; nil: it has none.
