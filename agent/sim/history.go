@@ -16,7 +16,7 @@ type history struct {
 	newest  cluster.Timeline
 	primary map[cluster.Timeline]promotion
 	acker   map[cluster.Timeline]cluster.NodeID // who acknowledged on a timeline first
-	wal     wal // of the newest primary, when it was promoted
+	wal     wal                                 // of the newest primary, when it was promoted
 }
 
 // promotion is who began a timeline, and when.

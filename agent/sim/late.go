@@ -53,7 +53,7 @@ func (w *World) CommitLate(way string) (late time.Duration, err error) {
 		return 0, err
 	}
 	w.net.Set(p.Name, has.Name, true, usualDelay) // no keepalive may find that it has closed the connection
-	completes := standbys[0] // reaches the primary alone, and promises nothing
+	completes := standbys[0]                      // reaches the primary alone, and promises nothing
 	if way == LateCompleted {
 		w.Link(p, has, true, usualDelay)
 		for _, h := range standbys[1:] {
