@@ -119,7 +119,7 @@ func TestC2FailedCatchUpAsksAnew(t *testing.T) {
 		c.set("n2", func(p *cluster.PostgresStatus) { p.Received, p.Replayed = 900, 900 })
 		gather(t, n2)
 		err := n2.catchUp(c.life, n2.observe(), decide.Decision{Action: decide.CatchUp, Node: "n2", Source: "n3", Term: 4})
-		if got := n2.observe().TakeOver; err == nil || !got.PromisedAt.IsZero() || got.Promises["n2"].Position.LSN != 900 {
+		if got := n2.observe().TakeOver; err == nil || !got.PromisedAt.IsZero() || got.CatchUps != 1 || got.Promises["n2"].Position.LSN != 900 {
 			t.Errorf("after %v: %+v", err, got)
 		}
 		c.set("n3", func(p *cluster.PostgresStatus) { p.SyncNames = "as it is now" })
@@ -155,7 +155,7 @@ func TestC2CatchUpThenPromiseAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := n2.observe().TakeOver
-		if _, kept := got.Promises["n2"]; kept || !got.PromisedAt.IsZero() || got.Promises["n3"].Term != 4 {
+		if _, kept := got.Promises["n2"]; kept || !got.PromisedAt.IsZero() || got.CatchUps != 0 || got.Promises["n3"].Term != 4 {
 			t.Errorf("after it has caught up: %+v", got)
 		}
 	})

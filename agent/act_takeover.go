@@ -213,13 +213,17 @@ func (a *Agent) leadTo(ctx context.Context, to cluster.NodeID) error {
 
 // catchUp is C2: the candidate streams from the node that has the highest position, then promises anew. Whatever came of
 // it, the next round asks everybody again: who may be promoted, and who serves, may be another by now.
-func (a *Agent) catchUp(ctx context.Context, o *decide.Observation, d decide.Decision) error {
+func (a *Agent) catchUp(ctx context.Context, o *decide.Observation, d decide.Decision) (err error) {
 	q := followRequest{Term: d.Term, RaftTerm: o.Raft.Term, Source: d.Source, Addr: o.View.Nodes[d.Source].PostgresAddr, CatchUp: true}
 	want := o.TakeOver.Promises[d.Source].Position
 	ctx, cancel := context.WithTimeout(ctx, catchUpLimit)
 	defer cancel()
-	defer a.fill(o.Raft.Term, func(t *decide.TakeOver) { t.PromisedAt, t.Statuses = 0, map[cluster.NodeID]cluster.NodeStatus{} })
-	var err error
+	defer a.fill(o.Raft.Term, func(t *decide.TakeOver) {
+		t.PromisedAt, t.Statuses = 0, map[cluster.NodeID]cluster.NodeStatus{}
+		if err != nil {
+			t.CatchUps++
+		}
+	})
 	if d.Node == a.opt.Self {
 		_, err = a.followOrder(ctx, q)
 	} else {

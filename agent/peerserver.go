@@ -155,7 +155,7 @@ func (a *Agent) takeHandover(_ context.Context, q handoverRequest) (struct{}, er
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.ledger = decide.TakeOver{Term: q.Term, Promises: q.Promises, Hops: q.Hops, HandedAt: a.opt.Clock()}
+	a.ledger = decide.TakeOver{Term: q.Term, Promises: q.Promises, Came: true, Hops: q.Hops, HandedAt: a.opt.Clock()}
 	a.inherited = nil
 	if q.Wanted != "" {
 		a.inherited = &decide.Request{SwitchoverRequest: cluster.SwitchoverRequest{Candidate: q.Wanted}}

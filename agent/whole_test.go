@@ -134,6 +134,69 @@ func TestK6CandidateThatDiesIsPassedOver(t *testing.T) {
 	})
 }
 
+// K6: a hand-over call that is lost once chooses nobody else: this leader's own tries are no leadership that came with promises.
+func TestK6OneLostHandoverCall(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *fakeCluster) {
+		n2 := c.failed()
+		c.edit(func(v *cluster.View) {
+			v.Key.Released = true
+			v.Refusals = map[cluster.NodeID]cluster.Refusal{"n2": {Term: 4, Reason: "it said that it cannot"}}
+		})
+		gather(t, n2)
+		d := decide.Next(n2.observe())
+		if d.Action != decide.Transfer || d.Node != "n3" {
+			t.Fatalf("%s %s %s", d.Action, d.Node, d.Reason)
+		}
+		c.net.set("n3", netDead)
+		n2.tried(c.life, d, n2.transfer(c.life, n2.observe(), d)) // as the loop does
+		c.net.set("n3", "")
+		if d := decide.Next(n2.observe()); d.Action == decide.Acquire {
+			t.Errorf("%s by %s: %s; C2 chooses %+v", d.Action, d.Acquire.Node, d.Reason, decide.Choose(n2.observe()))
+		}
+	})
+}
+
+// claimant is a first start in which n1 has made the first data, and has lost Raft leadership to n2 before its first acquisition.
+func claimant(c *fakeCluster) *fakeNode {
+	unborn(c)
+	c.edit(func(v *cluster.View) {
+		v.Claim, v.SystemID = "n1", "7000"
+		v.Nodes["n1"] = cluster.Node{Name: "n1", UID: "n1", Incarnation: member("n1").Incarnation, PostgresAddr: "n1:5432"}
+	})
+	c.set("n1", func(p *cluster.PostgresStatus) {
+		*p = cluster.PostgresStatus{Data: cluster.DataOurs, SystemID: "7000", Incarnation: member("n1").Incarnation, State: cluster.PostgresStopped, Timeline: 1}
+	})
+	c.elect("n2")
+	return c.nodes["n2"]
+}
+
+// K6: leadership goes to who has the first data, also when it was away for a while, and that node acquires the first term.
+func TestK6FirstStartGoesOnWithTheClaimant(t *testing.T) {
+	t.Parallel()
+	for name, away := range map[string]time.Duration{"it is there": 0, "it was away": 5 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, c *fakeCluster) {
+				n2 := claimant(c)
+				for _, f := range []func(context.Context, *decide.Observation, decide.Decision) error{n2.barrier, n2.askStatus} {
+					if err := f(c.life, n2.observe(), decide.Decision{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if away > 0 {
+					c.net.set("n1", netDead)
+				}
+				c.run("n1", "n2", "n3")
+				pass(away)
+				c.net.set("n1", "")
+				pass(5 * time.Second)
+				if k := c.current().Key; k.Holder != "n1" || k.Term != 1 {
+					t.Errorf("key %+v, calls %q", k, c.calls.all("n2"))
+				}
+			})
+		})
+	}
+}
+
 // B1, K6: a holder whose Postgres is gone fences, releases, and hands leadership with the promises to the candidate, which
 // acquires at once.
 func TestB1HandOverOfACrashedPrimary(t *testing.T) {

@@ -56,8 +56,8 @@ func firstTerm(o *Observation) (Decision, bool) {
 
 // toClaimant hands leadership to the node that has the only data.
 func toClaimant(o *Observation) Decision {
-	if _, answered := o.TakeOver.Statuses[o.View.Claim]; answered && o.TakeOver.Hops < 2 {
-		return Decision{Action: Transfer, Reason: ReasonClaimant, Node: o.View.Claim}
+	if _, answered := statusOf(o, o.View.Claim); answered && !silent(o, o.View.Claim) && (o.TakeOver.Hops < 2 || rested(o)) {
+		return handOn(o, ReasonClaimant, o.View.Claim)
 	}
 	return again(o, Decision{Action: Wait, Reason: ReasonClaimant, Detail: "waiting for " + string(o.View.Claim)})
 }

@@ -149,14 +149,21 @@ func Choose(o *Observation) Choice {
 	if len(above) > 0 {
 		return Choice{Node: preferred(o, above)}
 	}
-	if src := holderOf(o, q, m); src != "" {
+	sources := holdersOf(o, q, m)
+	var pairs []Choice
+	for _, src := range sources {
 		for _, n := range names {
 			if o.View.Forks.Relate(q[n].Position, q[src].Position.Timeline) != cluster.Diverged {
-				return Choice{Node: n, CatchUp: src}
+				pairs = append(pairs, Choice{Node: n, CatchUp: src})
 			}
 		}
+	}
+	switch {
+	case len(pairs) > 0:
+		return pairs[o.TakeOver.CatchUps%len(pairs)] // what cannot be done by one may be by another
+	case len(sources) > 0:
 		return Choice{Missing: fmt.Sprintf("position %s on timeline %d is needed; %s has it and may not be promoted (%s), and nobody else can follow it: %s",
-			m.LSN, m.Timeline, src, Ineligible(o, src), whyNot(o, q))}
+			m.LSN, m.Timeline, sources[0], Ineligible(o, sources[0]), whyNot(o, q))}
 	}
 	return Choice{Missing: fmt.Sprintf("position %s on timeline %d is needed, and no running node has it", m.LSN, m.Timeline)}
 }
@@ -253,18 +260,16 @@ func silent(o *Observation, name cluster.NodeID) bool {
 	return is && name != o.Self
 }
 
-// holderOf finds a node of Q at or above m that runs Postgres, so that a candidate can stream from it.
-func holderOf(o *Observation, q map[cluster.NodeID]cluster.Promise, m cluster.Position) cluster.NodeID {
+// holdersOf finds the nodes of Q at or above m that run Postgres, so that a candidate can stream from them.
+func holdersOf(o *Observation, q map[cluster.NodeID]cluster.Promise, m cluster.Position) []cluster.NodeID {
 	var names []cluster.NodeID
 	for name, p := range q {
 		if s, ok := statusOf(o, name); ok && !silent(o, name) && s.Postgres.State == cluster.PostgresRunning && o.View.Forks.Compare(p.Position, m) >= 0 {
 			names = append(names, name)
 		}
 	}
-	if len(names) == 0 {
-		return ""
-	}
-	return slices.Min(names)
+	slices.Sort(names)
+	return names
 }
 
 // whyNot names each node of Q with the reason why it may not be promoted.

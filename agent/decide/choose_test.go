@@ -85,6 +85,25 @@ func TestC2Choose(t *testing.T) {
 			give(o, "n3", pos(2, 1001))
 			o.Raft.Voters = []cluster.NodeID{"n1", "n2"}
 		}, Choice{Node: "n2", CatchUp: "n3"}},
+		{"the first source cannot be streamed from: the next", func(o *Observation) {
+			give(o, "n3", pos(2, 1001))
+			give(o, "n1", pos(2, 1001))
+			o.TakeOver.Statuses["n1"] = statusFor("n1")
+			o.Raft.Voters = []cluster.NodeID{"n2"}
+			o.TakeOver.CatchUps = 1
+		}, Choice{Node: "n2", CatchUp: "n3"}},
+		{"and the first again", func(o *Observation) {
+			give(o, "n3", pos(2, 1001))
+			give(o, "n1", pos(2, 1001))
+			o.TakeOver.Statuses["n1"] = statusFor("n1")
+			o.Raft.Voters = []cluster.NodeID{"n2"}
+			o.TakeOver.CatchUps = 2
+		}, Choice{Node: "n2", CatchUp: "n1"}},
+		{"who has m is silent now: it is not streamed from", func(o *Observation) {
+			give(o, "n3", pos(2, 1001))
+			tag(o, "n3", func(g *cluster.Tags) { g.NoFailover = true })
+			o.TakeOver.Silent["n3"] = "no answer"
+		}, Choice{Missing: "no running node has it"}},
 		{"who could stream first has WAL of its own", func(o *Observation) {
 			give(o, "n3", pos(2, 1001))
 			tag(o, "n3", func(g *cluster.Tags) { g.NoFailover = true })

@@ -10,7 +10,7 @@ import (
 func handed() *Observation {
 	o := taking()
 	o.View.Key.Released = true
-	o.TakeOver.Hops = 1
+	o.TakeOver.Came, o.TakeOver.Hops = true, 1
 	o.TakeOver.AskedAt, o.TakeOver.PromisedAt, o.TakeOver.BarrierAt = 0, 0, testNow
 	clear(o.TakeOver.Statuses)
 	return o
@@ -21,7 +21,7 @@ func TestK6Chosen(t *testing.T) {
 	runNext(t, handed, []nextCase{
 		{"at once", func(*Observation) {}, Acquire, ReasonBestCandidate},
 		{"K1 after its own Barrier only", func(o *Observation) { o.Barrier = false }, Barrier, ReasonNewLeader},
-		{"leadership was not handed to it", func(o *Observation) { o.TakeOver.Hops = 0 }, AskPromises, ReasonPromises},
+		{"leadership was not handed to it, whatever it has tried itself", func(o *Observation) { o.TakeOver.Came = false }, AskPromises, ReasonPromises},
 		{"K5 the key is not released", func(o *Observation) { o.View.Key.Released = false }, AskStatus, ReasonHolderUnknown},
 		{"it has asked already", func(o *Observation) { o.TakeOver.AskedAt = testNow; o.TakeOver.PromisedAt = 0 }, AskPromises, ReasonPromises},
 		{"its own promise is missing", func(o *Observation) { delete(o.TakeOver.Promises, "n2"); give(o, "n1", pos(2, 1000)) }, AskPromises, ReasonPromises},

@@ -20,22 +20,23 @@ const MaxStarts = 2
 // times a second until it is known.
 const PromotePause = 2 * time.Second
 
-// TransferPause is the longest that a leader waits before it tries again to give leadership to a candidate: nobody writes
-// meanwhile, and a try costs one call.
-const TransferPause = time.Second
+// TakeOverPause is the longest that a step of a take-over rests: nobody writes meanwhile, and what made it fail may be mended.
+const TakeOverPause = time.Second
 
 // PauseAfter is how long an action that has failed is not tried again.
 func PauseAfter(a Action, f Failures) time.Duration {
 	n := f.InARow
-	if a == Promote && f.InTerm < MaxStarts { // the key is held: the next try is due soon, whatever happened in other terms
+	if a == StartPrimary || a == Promote && f.InTerm < MaxStarts { // the key is held: the next try is due soon, whatever happened in other terms
 		n = f.InTerm
 	}
 	pause := min(FirstPause<<min(n-1, 8), LongestPause)
-	switch {
-	case a == Transfer:
-		pause = min(pause, TransferPause)
-	case a == Promote && f.InTerm >= MaxStarts: // the node gives the key up: what failed is still there
-		pause = max(pause, PromotePause)
+	switch a {
+	case Barrier, AskStatus, AskPromises, HandBack, CatchUp, Transfer, Acquire:
+		pause = min(pause, TakeOverPause)
+	case Promote:
+		if f.InTerm >= MaxStarts { // the node gives the key up: what failed is still there
+			pause = max(pause, PromotePause)
+		}
 	}
 	return pause
 }

@@ -56,6 +56,11 @@ func TestK6Heir(t *testing.T) {
 			o.TakeOver.Promises["n1"] = promised("n1", 4, pos(2, 900))
 			o.TakeOver.Statuses["n1"] = statusFor("n3")
 		}, "n1"},
+		{"the first could not be given it: the next", func(o *Observation) {
+			o.TakeOver.Promises["n1"] = promised("n1", 4, pos(2, 900))
+			o.TakeOver.Statuses["n1"] = statusFor("n3")
+			o.TakeOver.Hops = 1
+		}, "n3"},
 		{"the next that may", func(o *Observation) {
 			o.TakeOver.Promises["n1"] = promised("n1", 4, pos(2, 900))
 			ineligible("n1", "its disk")(o)

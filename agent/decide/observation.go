@@ -108,7 +108,9 @@ type TakeOver struct {
 	NoPromise  map[cluster.NodeID]string
 	Attests    map[cluster.NodeID]cluster.Attest
 	FencedAt   cluster.Term    // the holder's guard has answered fenced for this term
+	Came       bool            // leadership came with what a former leader had gathered (K6)
 	Hops       int             // how often leadership was handed on for this acquisition, or tried to be
+	CatchUps   int             // how many catch-ups have failed
 	HandedAt   cluster.Instant // when that was last; zero: never
 }
 

@@ -60,7 +60,7 @@ func takeOver(o *Observation) (Decision, bool) {
 // chosen says whether leadership came with promises under which this node may acquire at once: the key is released, so
 // that neither a hand-back nor a wait is due, and the promises satisfy every rule.
 func chosen(o *Observation) bool {
-	return o.TakeOver.Hops > 0 && o.View.Key.Released && o.TakeOver.AskedAt.IsZero() && acquire(o).Action == Acquire
+	return o.TakeOver.Came && o.View.Key.Released && o.TakeOver.AskedAt.IsZero() && acquire(o).Action == Acquire
 }
 
 // handBack is K3: the holder lives under a lease that outlives a transfer, and runs as primary or comes back sooner than
@@ -153,12 +153,16 @@ func heir(o *Observation) cluster.NodeID {
 	if k.Holder != o.Self || k.Released || own || o.TakeOver.Began.IsZero() || o.Now.Sub(o.TakeOver.Began) < k.Lease.Wait()+heirAfter {
 		return ""
 	}
+	var heirs []cluster.NodeID
 	for _, n := range o.View.Names() {
 		if _, promised := o.TakeOver.Promises[n]; promised && n != o.Self && Ineligible(o, n) == "" {
-			return n
+			heirs = append(heirs, n)
 		}
 	}
-	return ""
+	if len(heirs) == 0 {
+		return ""
+	}
+	return heirs[o.TakeOver.Hops%len(heirs)]
 }
 
 // heirAfter is how much longer than W a former holder tries to promise itself before it gives leadership away.
