@@ -68,7 +68,8 @@ func (a *Agent) turnLedger(o *decide.Observation) {
 	if a.ledger.Term != next {
 		a.inherited = nil // what was asked of an earlier take-over is done or void
 	} else {
-		fresh.Promises, fresh.Came, fresh.Hops, fresh.HandedAt = a.ledger.Promises, a.ledger.Came, a.ledger.Hops, a.ledger.HandedAt
+		fresh.Promises, fresh.Hops, fresh.HandedAt = a.ledger.Promises, a.ledger.Hops, a.ledger.HandedAt
+		fresh.Came = a.ledger.Came
 	}
 	if leads {
 		fresh.RaftTerm = o.Raft.Term
