@@ -72,7 +72,7 @@ func (o *Options) check() error {
 		o.OnAnswer = func() {}
 	}
 	if o.OpenStore == nil {
-		o.OpenStore = openBolt
+		o.OpenStore = OpenBolt
 	}
 	if o.beforeAnswer == nil {
 		o.beforeAnswer = func(cluster.NodeID) {}

@@ -3,7 +3,6 @@ package raftfsm
 import (
 	"bytes"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
@@ -22,10 +21,19 @@ type stableStore struct {
 	answers *answers
 	term    atomic.Uint64
 
-	turn     sync.Mutex    // held by a heartbeat in Raft's handler, and by a change of the term
+	turn     semaphore     // held by a heartbeat in Raft's handler, and by a change of the term
 	handling atomic.Uint64 // the term of the heartbeat in Raft's handler; 0: none
-	write    sync.Mutex    // one writer of the term
+	write    semaphore     // one writer of the term
 }
+
+// semaphore lets one in at a time. Whoever holds it may wait for a disk that hangs, which no mutex lets the simulation's time
+// pass by (docs/adr/0026).
+type semaphore chan struct{}
+
+func newSemaphore() semaphore { return make(semaphore, 1) }
+
+func (s semaphore) lock()   { s <- struct{}{} }
+func (s semaphore) unlock() { <-s }
 
 // newStableStore reads the persisted term.
 func newStableStore(store raft.StableStore, a *answers) (*stableStore, error) {
@@ -33,7 +41,7 @@ func newStableStore(store raft.StableStore, a *answers) (*stableStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("raft store: persisted term: %w", err)
 	}
-	s := &stableStore{StableStore: store, answers: a}
+	s := &stableStore{StableStore: store, answers: a, turn: newSemaphore(), write: newSemaphore()}
 	s.term.Store(term)
 	a.endBelow(term)
 	return s, nil
@@ -48,8 +56,8 @@ func (s *stableStore) SetUint64(key []byte, val uint64) error {
 		return s.StableStore.SetUint64(key, val)
 	}
 	if s.handling.Load() != val { // else it is the heartbeat itself, which has the turn
-		s.turn.Lock()
-		defer s.turn.Unlock()
+		s.turn.lock()
+		defer s.turn.unlock()
 	}
 	return s.setTerm(val)
 }
@@ -57,8 +65,8 @@ func (s *stableStore) SetUint64(key []byte, val uint64) error {
 // setTerm persists a higher term, after counting for all lower ones has ended (L1). A lower one is not written: what
 // was persisted is what attests and votes of this node rest on (K1, K5).
 func (s *stableStore) setTerm(val uint64) error {
-	s.write.Lock()
-	defer s.write.Unlock()
+	s.write.lock()
+	defer s.write.unlock()
 	if val < s.term.Load() {
 		return nil
 	}
@@ -77,8 +85,8 @@ func (s *stableStore) setTerm(val uint64) error {
 // loop, and appendEntries of a candidate compares the term, becomes a follower and then sets the heartbeat's term: a
 // candidate that raises its term in between would fall back to the lower one, on disk too, after it voted in the higher.
 func (s *stableStore) handle(term uint64, handler func()) bool {
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	s.turn.lock()
+	defer s.turn.unlock()
 	if term < s.Term() {
 		return false
 	}

@@ -15,8 +15,8 @@ const boltLockTimeout = 5 * time.Second // another agent holds the file: say so 
 // boltStore is the Store of every real node.
 type boltStore struct{ *raftboltdb.BoltStore }
 
-// openBolt opens or makes the file.
-func openBolt(path string) (Store, error) {
+// OpenBolt opens or makes the file, which is what a node keeps its log in unless Options say otherwise.
+func OpenBolt(path string) (Store, error) {
 	s, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: boltLockTimeout}})
 	if err != nil {
 		return nil, err

@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// openBolt has nothing to open: bbolt needs a file system with locks and shared mappings.
-func openBolt(string) (Store, error) {
+// OpenBolt has nothing to open: bbolt needs a file system with locks and shared mappings.
+func OpenBolt(string) (Store, error) {
 	return nil, errors.New("no bbolt here: want Options.OpenStore")
 }
 

@@ -195,6 +195,9 @@ func (g *guard) fence(t cluster.Term) error {
 	if done != nil {
 		<-done
 	}
+	if !g.h.thawed(serviceDisk, g.alive) { // the mark is on it before anybody is told
+		return errGuardGone
+	}
 	var err error
 	g.h.change(func() {
 		s := g.h.server

@@ -39,12 +39,18 @@ type disks struct {
 	of map[cluster.NodeID]*raft.InmemStore
 }
 
-// store opens a node's store; nil: bbolt in its file.
-func (d *disks) store(of cluster.NodeID) func(string) (raftfsm.Store, error) {
-	if !oneThread {
-		return nil
+// store opens a node's store, bbolt in its file where that runs. What is written to it waits for the disk.
+func (d *disks) store(of cluster.NodeID, disk func()) func(string) (raftfsm.Store, error) {
+	return func(path string) (raftfsm.Store, error) {
+		if oneThread {
+			return onDisk{d.open(of), disk}, nil
+		}
+		s, err := raftfsm.OpenBolt(path)
+		if err != nil {
+			return nil, err
+		}
+		return onDisk{s, disk}, nil
 	}
-	return func(string) (raftfsm.Store, error) { return d.open(of), nil }
 }
 
 func (d *disks) open(of cluster.NodeID) *memory {

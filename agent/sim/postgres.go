@@ -45,9 +45,14 @@ func (p postgresPort) looked(ctx context.Context, f func(h *Host) error) error {
 
 // answering waits while PostgreSQL is frozen.
 func (p postgresPort) answering(ctx context.Context) error {
+	return p.await(ctx, func(h *Host) bool { return h.stillLocked(servicePostgres) && h.server != nil })
+}
+
+// await waits as long as something is so. f is called with h.mu.
+func (p postgresPort) await(ctx context.Context, f func(h *Host) bool) error {
 	for {
 		p.h.mu.Lock()
-		frozen, changed := p.h.stillLocked(servicePostgres) && p.h.server != nil, p.h.changed
+		frozen, changed := f(p.h), p.h.changed
 		p.h.mu.Unlock()
 		if !frozen {
 			return nil
@@ -209,8 +214,11 @@ func (p postgresPort) Cut(ctx context.Context) error {
 	}
 }
 
-// Promise implements agent.Follower.
+// Promise implements agent.Follower: it is durable once the disk takes it.
 func (p postgresPort) Promise(ctx context.Context, t cluster.Term, _ cluster.Member) error {
+	if err := p.await(ctx, func(h *Host) bool { return h.stillLocked(serviceDisk) }); err != nil {
+		return err
+	}
 	return p.locked(ctx, func(h *Host) error {
 		if t < h.disk.promise {
 			return fmt.Errorf("term %d is promised", h.disk.promise)

@@ -12,13 +12,24 @@ import (
 // process is one life of an agent: what it does to its own machine goes through here, so that a frozen one does nothing
 // and a dead one never does anything again.
 type process struct {
-	h    *Host
-	dead chan struct{}
-	once sync.Once
-	stop context.CancelFunc // of agent.Run
-	done chan struct{}      // closed when Run and Raft have ended
-	node *agent.Agent
-	raft Raft
+	h     *Host
+	dead  chan struct{}
+	once  sync.Once
+	stop  context.CancelFunc // of agent.Run
+	ended chan struct{}      // closed when Run has ended
+	done  chan struct{}      // closed when Run and Raft have ended
+	node  *agent.Agent
+	raft  Raft
+}
+
+// writes says whether what it writes still waits for a disk that hangs: what a process that ends had begun comes through then.
+func (p *process) writes() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return p.alive()
+	}
 }
 
 var errDead = errors.New("process is dead")

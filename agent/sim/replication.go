@@ -288,7 +288,7 @@ func (s *server) receive(ctx context.Context, rc *receiver, c net.Conn, out *gob
 			return
 		}
 		at, ok := s.store(rc, m)
-		if !ok {
+		if !ok || !s.h.thawed(serviceDisk, s.alive) { // it is flushed, and may be said to be
 			return
 		}
 		select {

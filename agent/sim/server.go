@@ -125,7 +125,7 @@ func (s *server) awaitSync(ctx context.Context, r record) error {
 			s.h.mu.Unlock()
 			return errNoServer
 		}
-		if !s.h.stillLocked(servicePostgres) {
+		if !s.h.stillLocked(servicePostgres) && !s.h.stillLocked(serviceDisk) { // its own disk has it
 			if at, ok := s.confirmedLocked(r.End); ok {
 				s.h.world.acknowledged(s.h.Name, r, at)
 				s.h.mu.Unlock()

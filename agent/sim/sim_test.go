@@ -149,7 +149,7 @@ func openRaft(dirs string) func(sim.RaftOptions) (sim.Raft, error) {
 		return raftfsm.Open(context.Background(), raftfsm.Options{
 			Self: o.Self, UID: o.UID, Scope: "sim", Listener: o.Listener, Advertise: o.Members[o.Self],
 			DataDir: dir, Members: o.Members, Heartbeat: o.Heartbeat, Clock: o.Clock, Log: o.Log,
-			Wake: o.Wake, OnAnswer: o.OnAnswer, Dial: o.Dial, OpenStore: disks.store(o.Self),
+			Wake: o.Wake, OnAnswer: o.OnAnswer, Dial: o.Dial, OpenStore: disks.store(o.Self, o.Disk),
 		})
 	}
 }

@@ -41,6 +41,7 @@ type RaftOptions struct {
 	Dial      func(ctx context.Context, addr string) (net.Conn, error)
 	Wake      func()
 	OnAnswer  func()
+	Disk      func() // returns once the host's disk takes a write: it waits while the disk hangs
 }
 
 // World is a cluster and all that happens to it.
@@ -193,7 +194,7 @@ func (h *Host) StartAgent() error {
 			h.guard = newGuard(h)
 		}
 	})
-	p := &process{h: h, dead: make(chan struct{}), done: make(chan struct{})}
+	p := &process{h: h, dead: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{})}
 	w := h.world
 	log := w.log.With("name", h.Name)
 	started := make(chan struct{})
@@ -212,6 +213,7 @@ func (h *Host) StartAgent() error {
 			return w.net.Dial(ctx, h.Name, cluster.NodeID(strings.TrimSuffix(addr, ":1")), serviceAgent)
 		},
 		Wake: call((*agent.Agent).Changed), OnAnswer: call((*agent.Agent).Answered),
+		Disk: call(func(*agent.Agent) { h.thawed(serviceDisk, p.writes) }), // its start is not held up: who starts it ends the fault
 	})
 	if err != nil {
 		return err
@@ -258,6 +260,8 @@ func (p *process) run(ctx context.Context) {
 		}
 	case <-p.dead:
 	}
+	close(p.ended)
+	p.h.change(func() {})
 	closing, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
 	if err := p.raft.Close(closing); err != nil && p.alive() {
