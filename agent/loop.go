@@ -135,7 +135,7 @@ func (a *Agent) tried(ctx context.Context, d decide.Decision, err error) {
 		a.log.InfoContext(ctx, "action waits", "action", d.Action, "for", err)
 		return
 	}
-	failed := a.failures[d.Action].Next(d.Term)
+	failed := a.failures[d.Action].Plus(d.Term)
 	pause := decide.PauseAfter(d.Action, failed)
 	a.failures[d.Action], a.retry[d.Action] = failed, a.opt.Clock().Add(pause)
 	if errors.Is(err, context.Canceled) {

@@ -57,7 +57,7 @@ func firstTerm(o *Observation) (Decision, bool) {
 // toClaimant hands leadership to the node that has the only data.
 func toClaimant(o *Observation) Decision {
 	if _, answered := statusOf(o, o.View.Claim); answered && !silent(o, o.View.Claim) && (o.TakeOver.Hops < 2 || rested(o)) {
-		return handOn(o, ReasonClaimant, o.View.Claim)
+		return unlessResting(o, Decision{Action: Transfer, Reason: ReasonClaimant, Node: o.View.Claim, Term: o.TakeOver.Term})
 	}
 	return again(o, Decision{Action: Wait, Reason: ReasonClaimant, Detail: "waiting for " + string(o.View.Claim)})
 }

@@ -7,6 +7,15 @@ import (
 	"pgquorum/cluster"
 )
 
+// twoSources are n1 and n3, which may not be promoted: n2 must stream from one of them, and has failed to so often.
+func twoSources(o *Observation, failed int) {
+	give(o, "n3", pos(2, 1001))
+	give(o, "n1", pos(2, 1001))
+	o.TakeOver.Statuses["n1"] = statusFor("n1")
+	o.Raft.Voters = []cluster.NodeID{"n2"}
+	o.TakeOver.CatchUps = failed
+}
+
 // C2, K6: n2 is Raft leader, n2 and n3 have promised at the same position.
 func TestC2Choose(t *testing.T) {
 	refuse := func(o *Observation, n cluster.NodeID, term cluster.Term) {
@@ -85,20 +94,8 @@ func TestC2Choose(t *testing.T) {
 			give(o, "n3", pos(2, 1001))
 			o.Raft.Voters = []cluster.NodeID{"n1", "n2"}
 		}, Choice{Node: "n2", CatchUp: "n3"}},
-		{"the first source cannot be streamed from: the next", func(o *Observation) {
-			give(o, "n3", pos(2, 1001))
-			give(o, "n1", pos(2, 1001))
-			o.TakeOver.Statuses["n1"] = statusFor("n1")
-			o.Raft.Voters = []cluster.NodeID{"n2"}
-			o.TakeOver.CatchUps = 1
-		}, Choice{Node: "n2", CatchUp: "n3"}},
-		{"and the first again", func(o *Observation) {
-			give(o, "n3", pos(2, 1001))
-			give(o, "n1", pos(2, 1001))
-			o.TakeOver.Statuses["n1"] = statusFor("n1")
-			o.Raft.Voters = []cluster.NodeID{"n2"}
-			o.TakeOver.CatchUps = 2
-		}, Choice{Node: "n2", CatchUp: "n1"}},
+		{"the first source cannot be streamed from: the next", func(o *Observation) { twoSources(o, 1) }, Choice{Node: "n2", CatchUp: "n3"}},
+		{"and the first again", func(o *Observation) { twoSources(o, 2) }, Choice{Node: "n2", CatchUp: "n1"}},
 		{"who has m is silent now: it is not streamed from", func(o *Observation) {
 			give(o, "n3", pos(2, 1001))
 			tag(o, "n3", func(g *cluster.Tags) { g.NoFailover = true })

@@ -56,8 +56,8 @@ type Failures struct {
 	InTerm int
 }
 
-// Next are the failures after one more, in a term.
-func (f Failures) Next(t cluster.Term) Failures {
+// Plus are the failures after one more, in a term.
+func (f Failures) Plus(t cluster.Term) Failures {
 	if f.Term != t {
 		f.Term, f.InTerm = t, 0
 	}

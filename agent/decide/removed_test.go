@@ -71,6 +71,13 @@ func TestK6HandsOnAgainAfterARest(t *testing.T) {
 			o.TakeOver.PromisedAt = testNow.Add(-testHeartbeat)
 			o.TakeOver.AskedAt = o.TakeOver.PromisedAt
 		}, AskPromises, ReasonRetry},
+		{"a catch-up did not succeed: the same", func(o *Observation) {
+			twoSources(o, 1)
+			o.View.Handbacks = MaxHandbacks
+			o.Retry[CatchUp] = o.Now.Add(time.Second)
+			o.TakeOver.PromisedAt = testNow.Add(-testHeartbeat)
+			o.TakeOver.AskedAt = o.TakeOver.PromisedAt
+		}, AskPromises, ReasonRetry},
 		{"all were asked just now", func(o *Observation) { o.TakeOver.Hops, o.Retry[Transfer] = 1, o.Now.Add(time.Second) }, Wait, ReasonRetry},
 		{"it is silent: who has most is waited for", func(o *Observation) { o.TakeOver.Silent["n3"] = "no answer" }, Wait, ReasonNoCandidate},
 		{"it is silent, and this one as good", func(o *Observation) {

@@ -48,7 +48,7 @@ func takeOver(o *Observation) (Decision, bool) {
 		return Decision{Action: AskPromises, Reason: ReasonPromises, Term: o.TakeOver.Term}, true
 	}
 	if heir := heir(o); heir != "" {
-		return handOn(o, ReasonCannotVouch, heir), true
+		return unlessResting(o, Decision{Action: Transfer, Reason: ReasonCannotVouch, Node: heir, Term: o.TakeOver.Term}), true
 	}
 	if !leaseOver(o) { // K5
 		return again(o, Decision{Action: Wait, Reason: ReasonLeaseNotOver,
@@ -209,23 +209,23 @@ func choose(o *Observation) Decision {
 	case c.Node == "":
 		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: c.Missing})
 	case c.CatchUp != "":
-		return Decision{Action: CatchUp, Reason: ReasonBehind, Node: c.Node, Source: c.CatchUp, Term: o.TakeOver.Term}
+		return unlessResting(o, Decision{Action: CatchUp, Reason: ReasonBehind, Node: c.Node, Source: c.CatchUp, Term: o.TakeOver.Term})
 	case c.Node != o.Self && (o.TakeOver.Hops < len(o.Raft.Voters)+1 || acquire(o).Action != Acquire && rested(o)):
-		return handOn(o, ReasonBetterCandidate, c.Node)
+		return unlessResting(o, Decision{Action: Transfer, Reason: ReasonBetterCandidate, Node: c.Node, Term: o.TakeOver.Term})
 	case c.Node != o.Self && Ineligible(o, o.Self) != "":
 		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: fmt.Sprintf("%s is the candidate, but leadership came back %d times", c.Node, o.TakeOver.Hops)})
 	}
 	return acquire(o)
 }
 
-// handOn gives leadership to a node that promised. While a try that failed rests, all are asked anew: the node may be gone,
-// and who is silent then is passed over.
-func handOn(o *Observation, why Reason, to cluster.NodeID) Decision {
-	next := o.retryAfter(Transfer)
+// unlessResting gives a step that needs another node. While a try of it that failed rests, all are asked anew instead: the node
+// may be gone, and who is silent then is passed over.
+func unlessResting(o *Observation, step Decision) Decision {
+	next := o.retryAfter(step.Action)
 	if next.IsZero() {
-		return Decision{Action: Transfer, Reason: why, Node: to, Term: o.TakeOver.Term}
+		return step
 	}
-	d := again(o, Decision{Action: Wait, Reason: ReasonRetry, Detail: fmt.Sprintf("leadership could not be given to %s", to)})
+	d := again(o, Decision{Action: Wait, Reason: ReasonRetry, Detail: fmt.Sprintf("%s by %s did not succeed", step.Action, step.Node)})
 	if d.Action == Wait {
 		d.Wake = min(d.Wake, next)
 	}

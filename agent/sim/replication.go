@@ -1,11 +1,12 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"encoding/gob"
 	"maps"
 	"net"
-	"sort"
+	"slices"
 	"time"
 
 	"pgquorum/agent"
@@ -32,7 +33,7 @@ func (s *sender) flushedLocked() cluster.LSN { return s.flushed[len(s.flushed)-1
 
 // confirmedAtLocked is when the standby sent the first word of having flushed a position, which it has.
 func (s *sender) confirmedAtLocked(lsn cluster.LSN) time.Time {
-	i := sort.Search(len(s.flushed), func(i int) bool { return s.flushed[i].Flushed >= lsn })
+	i, _ := slices.BinarySearchFunc(s.flushed, lsn, func(c confirmation, lsn cluster.LSN) int { return cmp.Compare(c.Flushed, lsn) })
 	return s.flushed[i].Sent
 }
 

@@ -119,7 +119,7 @@ const head = `# Mutants: the rules, broken on purpose
 Each row is one rule of [protocol.md](protocol.md), broken by a change of the source; the tests named must then fail. The changes themselves are in
 scripts/mutants; "make mutants" tries them all, "go run ./scripts/mutants -only NAME" one. This page is printed by "go run ./scripts/mutants -doc".
 
-In the last run %d mutants were tried: %d were caught by tests, those of the guard by the real guard process with a real PostgreSQL. The simulation by itself, which has models in the place of
+%d mutants were tried; in the last run of each, %d were caught by tests, those of the guard by the real guard process with a real PostgreSQL. The simulation by itself, which has models in the place of
 package pgctl, found %d of the %d that were tried on it, within %d schedules each. What it does not find breaks a second line behind another rule, changes only how long something takes, or
 needs what is not drawn; that is what the tests beside it are for.
 
