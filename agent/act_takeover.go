@@ -337,9 +337,10 @@ func (a *Agent) siblings(ctx context.Context, o *decide.Observation, key cluster
 	ctx, cancel := context.WithTimeout(ctx, a.opt.Heartbeat)
 	defer cancel()
 	q := followRequest{Term: key.Term, RaftTerm: o.Raft.Term, Source: a.opt.Self, Addr: a.opt.Node.PostgresAddr}
+	valid := decide.Valid(o.View, key.Term, o.TakeOver.Promises) // one that does not count may be of WAL that is nobody's (F3)
 	var wg sync.WaitGroup
 	for _, m := range cmd.Standbys {
-		if _, promised := o.TakeOver.Promises[m.Node]; !promised && !cmd.InPlace {
+		if _, promised := valid[m.Node]; !promised && !cmd.InPlace {
 			continue
 		}
 		wg.Go(func() {

@@ -142,6 +142,9 @@ func (a *Agent) followOrder(ctx context.Context, q followRequest) (struct{}, err
 	if q.Term == o.View.Key.Term && q.Source != o.View.Key.Holder {
 		return struct{}{}, fmt.Errorf("order to follow %s at term %d: the key names %s", q.Source, q.Term, o.View.Key.Holder)
 	}
+	if o.View.Forks.Foreign(o.Position) { // F3: once it streamed, nobody could tell any more
+		return struct{}{}, fmt.Errorf("order to follow %s: the WAL here is of a timeline %d that was promoted by hand", q.Source, o.Position.Timeline)
+	}
 	if q.CatchUp && q.Term != o.Promised {
 		return struct{}{}, fmt.Errorf("order to catch up from %s: it is for term %d, promised is %d", q.Source, q.Term, o.Promised)
 	}

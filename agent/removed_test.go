@@ -30,7 +30,7 @@ func TestRemovedWALIsAskedFor(t *testing.T) {
 		}
 		pass(2 * standbyRounds * upkeepEvery)
 		asked := c.calls.all("n3 RemovedWAL")
-		if len(asked) == 0 || asked[0] != "n3 RemovedWAL n1 3 {2 0/3E8}" {
+		if len(asked) == 0 || asked[0] != "n3 RemovedWAL n1 3 {2 0/3E8 0}" {
 			t.Fatalf("asked %q", asked)
 		}
 		if got := n3.observe().Removed; got != "" {

@@ -35,7 +35,7 @@ var backToN2 = decide.Decision{Action: decide.Rewind, Reason: decide.ReasonDiver
 // the registry has: keeping aside is the rewind's own first step, and shows.
 func TestU3RewindInOrder(t *testing.T) {
 	t.Parallel()
-	const rewound = "n3 Rewind n2 n2:5432 {2 0/384} {n3 n3life}"
+	const rewound = "n3 Rewind n2 n2:5432 {2 0/384 0} {n3 n3life}"
 	for name, tt := range map[string]struct {
 		edit func(*cluster.PostgresStatus)
 		want []string

@@ -172,7 +172,8 @@ func (w *localWatch) position(ctx context.Context, p cluster.PostgresStatus) clu
 	if p.State == cluster.PostgresRunning && p.Streaming && p.Received >= p.Replayed {
 		return cluster.Position{Timeline: p.Timeline, LSN: p.Received}
 	}
-	if p.State == cluster.PostgresRunning && !p.Streaming && last.position.Known() && last.postgres.StartTime == p.StartTime &&
+	// What was streamed last may be a piece of a record: when streaming has ended the position is read once.
+	if p.State == cluster.PostgresRunning && !p.Streaming && !last.postgres.Streaming && last.position.Known() && last.postgres.StartTime == p.StartTime &&
 		last.postgres.Received == p.Received && last.postgres.Replayed == p.Replayed && last.postgres.Timeline == p.Timeline {
 		return last.position
 	}

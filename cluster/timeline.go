@@ -4,6 +4,7 @@ package cluster
 type Position struct {
 	Timeline Timeline `json:"timeline"`
 	LSN      LSN      `json:"lsn"`
+	Parent   Timeline `json:"parent,omitempty"` // the timeline that this one left, in the node's own history; 0: it is the first, or not told
 }
 
 // Known says whether there is a position at all.
@@ -36,11 +37,24 @@ const (
 // String names the relation.
 func (r Relation) String() string { return [...]string{"unknown", "prefix", "diverged"}[r] }
 
+// Foreign says whether a position is on a timeline that bears an allotted number and is not the allotted one: somebody
+// promoted a standby by hand, more than once, until it came to that number (F3).
+func (f Forks) Foreign(pos Position) bool {
+	fork, allotted := f[pos.Timeline]
+	return allotted && pos.Parent != 0 && pos.Parent != fork.Parent
+}
+
 // Relate says how WAL that ends at pos stands to target, by walking from target to its ancestors: pos is a prefix if
 // its timeline is one of them and it ends no later than where the chain leaves that timeline.
 func (f Forks) Relate(pos Position, target Timeline) Relation {
 	if !pos.Known() || target == 0 {
 		return Unknown
+	}
+	if f.Foreign(pos) {
+		if f[pos.Timeline].LSN == 0 && f.leadsTo(pos.Timeline, target) { // no history file has confirmed the parent yet
+			return Unknown
+		}
+		return Diverged
 	}
 	if pos.Timeline == target {
 		return Prefix
@@ -68,17 +82,28 @@ func (f Forks) Relate(pos Position, target Timeline) Relation {
 	return Diverged
 }
 
-// TermOf gives the term under which a timeline was allotted; ok is false for a number Raft never allotted.
-func (f Forks) TermOf(t Timeline) (Term, bool) {
-	fork, ok := f[t]
-	return fork.Term, ok
+// leadsTo says whether a timeline is the target or an ancestor of it.
+func (f Forks) leadsTo(t, target Timeline) bool {
+	for hops := 0; target != 0 && hops <= len(f); hops++ {
+		if t == target {
+			return true
+		}
+		target = f[target].Parent
+	}
+	return false
+}
+
+// TermOf gives the term under which a position's timeline was allotted; ok is false for one that Raft never allotted.
+func (f Forks) TermOf(pos Position) (t Term, ok bool) {
+	fork, ok := f[pos.Timeline]
+	return fork.Term, ok && !f.Foreign(pos)
 }
 
 // Compare orders positions by (term of the timeline, LSN) (V4): negative when a is lower. A position whose timeline
 // Raft never allotted is lower than any other (F3).
 func (f Forks) Compare(a, b Position) int {
-	ta, oka := f.TermOf(a.Timeline)
-	tb, okb := f.TermOf(b.Timeline)
+	ta, oka := f.TermOf(a)
+	tb, okb := f.TermOf(b)
 	switch {
 	case oka != okb && okb, oka && okb && ta < tb:
 		return -1

@@ -18,16 +18,22 @@ func TestRelate(t *testing.T) {
 		target Timeline
 		want   Relation
 	}{
-		{"same timeline", Position{4, 9000}, 4, Prefix},
-		{"at the fork", Position{2, 800}, 4, Prefix},
-		{"past the fork", Position{2, 801}, 4, Diverged},
-		{"grandparent", Position{1, 500}, 4, Prefix},
-		{"grandparent, past the fork", Position{1, 501}, 4, Diverged},
-		{"sibling", Position{3, 900}, 4, Diverged},
-		{"fork not recorded", Position{4, 900}, 5, Unknown},
-		{"F3 never allotted", Position{9, 1}, 4, Diverged},
+		{"same timeline", Position{Timeline: 4, LSN: 9000}, 4, Prefix},
+		{"at the fork", Position{Timeline: 2, LSN: 800}, 4, Prefix},
+		{"past the fork", Position{Timeline: 2, LSN: 801}, 4, Diverged},
+		{"grandparent", Position{Timeline: 1, LSN: 500}, 4, Prefix},
+		{"grandparent, past the fork", Position{Timeline: 1, LSN: 501}, 4, Diverged},
+		{"sibling", Position{Timeline: 3, LSN: 900}, 4, Diverged},
+		{"fork not recorded", Position{Timeline: 4, LSN: 900}, 5, Unknown},
+		{"F3 never allotted", Position{Timeline: 9, LSN: 1}, 4, Diverged},
 		{"no position", Position{}, 4, Unknown},
-		{"target never allotted", Position{2, 1}, 9, Diverged},
+		{"own parent agrees", Position{Timeline: 4, LSN: 9000, Parent: 2}, 4, Prefix},
+		{"F3 an allotted number by hand", Position{Timeline: 4, LSN: 9000, Parent: 3}, 4, Diverged},
+		{"F3 an allotted number by hand, before the fork", Position{Timeline: 4, LSN: 1, Parent: 3}, 5, Diverged},
+		{"F3 an ancestor's number by hand", Position{Timeline: 2, LSN: 700, Parent: 9}, 4, Diverged},
+		{"F3 an allotted number by hand, of a fork that was given up unrecorded", Position{Timeline: 5, LSN: 950, Parent: 3}, 4, Diverged},
+		{"F3 an allotted number by hand, its parent not confirmed", Position{Timeline: 5, LSN: 950, Parent: 3}, 5, Unknown},
+		{"target never allotted", Position{Timeline: 2, LSN: 1}, 9, Diverged},
 	} {
 		if got := testForks.Relate(c.pos, c.target); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
@@ -41,10 +47,10 @@ func TestDivergence(t *testing.T) {
 		from, target Timeline
 		want         Position
 	}{
-		{"parent", 2, 4, Position{2, 800}},
-		{"grandparent", 1, 4, Position{1, 500}},
-		{"sibling that left later", 3, 4, Position{2, 800}},
-		{"sibling that left earlier", 4, 3, Position{2, 800}},
+		{"parent", 2, 4, Position{Timeline: 2, LSN: 800}},
+		{"grandparent", 1, 4, Position{Timeline: 1, LSN: 500}},
+		{"sibling that left later", 3, 4, Position{Timeline: 2, LSN: 800}},
+		{"sibling that left earlier", 4, 3, Position{Timeline: 2, LSN: 800}},
 		{"unknown", 9, 4, Position{}},
 	} {
 		if got := testForks.Divergence(c.from, c.target); got != c.want {
@@ -59,10 +65,11 @@ func TestCompare(t *testing.T) {
 		a, b Position
 		want int
 	}{
-		{"V4 a later term wins over a higher LSN", Position{4, 10}, Position{3, 9000}, 1},
-		{"same timeline", Position{4, 10}, Position{4, 11}, -1},
-		{"equal", Position{4, 10}, Position{4, 10}, 0},
-		{"F3 never allotted is lowest", Position{9, 9000}, Position{1, 1}, -1},
+		{"V4 a later term wins over a higher LSN", Position{Timeline: 4, LSN: 10}, Position{Timeline: 3, LSN: 9000}, 1},
+		{"same timeline", Position{Timeline: 4, LSN: 10}, Position{Timeline: 4, LSN: 11}, -1},
+		{"equal", Position{Timeline: 4, LSN: 10}, Position{Timeline: 4, LSN: 10}, 0},
+		{"F3 never allotted is lowest", Position{Timeline: 9, LSN: 9000}, Position{Timeline: 1, LSN: 1}, -1},
+		{"F3 an allotted number by hand is as low", Position{Timeline: 4, LSN: 9000, Parent: 3}, Position{Timeline: 1, LSN: 1}, -1},
 	} {
 		if got := testForks.Compare(c.a, c.b); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)

@@ -15,6 +15,7 @@ func (c *Config) check(found *findings) {
 	c.checkMembers(found)
 	c.checkLease(found)
 	c.checkSoftFence(found)
+	c.checkSnapshots(found)
 	c.checkRaftTLS(found)
 	c.checkDirectories(found)
 	c.checkPorts(found)

@@ -16,6 +16,8 @@ const (
 	maxHeartbeat = 60 * time.Second
 	shortLease   = 400 * time.Millisecond
 	maxGrace     = 10 * time.Minute // of a soft fence
+
+	minSnapshotThreshold, maxSnapshotThreshold = 16, 1_000_000
 )
 
 func (c *Config) checkRaftAddresses(found *findings) {
@@ -116,6 +118,15 @@ func (c *Config) checkSoftFence(found *findings) {
 		found.refuse(c.places.of(key), key, "want raft.heartbeat_timeout (%v) to %v, have %v", c.Raft.HeartbeatTimeout, maxGrace, g)
 	} else if !c.Raft.SoftFence {
 		found.warn(c.places.of(key), key, "has no effect: raft.soft_fence is false")
+	}
+}
+
+// checkSnapshots keeps the threshold within what makes sense: less, and a node that was away for a moment gets a snapshot
+// for a few entries; more, and the next start replays them all.
+func (c *Config) checkSnapshots(found *findings) {
+	const key = "raft.snapshot_threshold"
+	if n := c.Raft.SnapshotThreshold; n < minSnapshotThreshold || n > maxSnapshotThreshold {
+		found.refuse(c.places.of(key), key, "want %d to %d entries, have %d", minSnapshotThreshold, maxSnapshotThreshold, n)
 	}
 }
 

@@ -25,18 +25,19 @@ type Config struct {
 
 // Raft is the section raft.
 type Raft struct {
-	Listen           string            `yaml:"listen" desc:"Address and port on which the nodes talk to one another. Required."`
-	Advertise        string            `yaml:"advertise" def:"raft.listen; where that is a wildcard, this node's entry in raft.members" desc:"The address under which the other nodes reach this one. Must equal this node's entry in raft.members."`
-	DataDir          string            `yaml:"data_dir" desc:"Directory of the Raft log, its snapshots and the guard's socket and marks. Absolute, and apart from postgresql.data_dir. Required."`
-	Members          map[string]string `yaml:"members" desc:"The first members, name to address; the same on every one of them. An odd number: 3 or 5. Required."`
-	Join             []string          `yaml:"join" desc:"For a node added to a running cluster later. Not in this version: refused."`
-	Voter            bool              `yaml:"voter" def:"true" desc:"Whether this node votes. false is not in this version: refused."`
-	HeartbeatTimeout time.Duration     `yaml:"heartbeat_timeout" def:"1s" desc:"How long followers wait for the leader before they elect another; 100ms to 60s. A dead host is noticed after 1 to 3 times this. The first value only: later it is part of the dynamic config."`
-	LeaseTTL         time.Duration     `yaml:"lease_ttl" def:"0.8 of raft.heartbeat_timeout" desc:"How long the primary's lease lasts. Above 0.64 and under 0.9 of raft.heartbeat_timeout. The first value only."`
-	SoftFence        bool              `yaml:"soft_fence" def:"true" desc:"Whether a primary whose lease runs out is frozen first. If nobody else has taken over when the nodes reach each other again, it goes on as it was, in the same sessions; else it is ended. Without, it is ended at once."`
-	SoftFenceGrace   time.Duration     `yaml:"soft_fence_grace" def:"10 of raft.heartbeat_timeout" desc:"How long a primary stays frozen at most; then it is ended, and starts as a read-only standby. Sessions wait meanwhile, those that only read too. Not under raft.heartbeat_timeout, at most 10m."`
-	Insecure         bool              `yaml:"insecure" def:"false" desc:"Allows Raft without TLS on an address that is not loopback. Whoever reaches that port then rules the cluster."`
-	TLS              TLS               `yaml:"tls" desc:"Mutual TLS between the nodes."`
+	Listen            string            `yaml:"listen" desc:"Address and port on which the nodes talk to one another. Required."`
+	Advertise         string            `yaml:"advertise" def:"raft.listen; where that is a wildcard, this node's entry in raft.members" desc:"The address under which the other nodes reach this one. Must equal this node's entry in raft.members."`
+	DataDir           string            `yaml:"data_dir" desc:"Directory of the Raft log, its snapshots and the guard's socket and marks. Absolute, and apart from postgresql.data_dir. Required."`
+	Members           map[string]string `yaml:"members" desc:"The first members, name to address; the same on every one of them. An odd number: 3 or 5. Required."`
+	Join              []string          `yaml:"join" desc:"For a node added to a running cluster later. Not in this version: refused."`
+	Voter             bool              `yaml:"voter" def:"true" desc:"Whether this node votes. false is not in this version: refused."`
+	HeartbeatTimeout  time.Duration     `yaml:"heartbeat_timeout" def:"1s" desc:"How long followers wait for the leader before they elect another; 100ms to 60s. A dead host is noticed after 1 to 3 times this. The first value only: later it is part of the dynamic config."`
+	LeaseTTL          time.Duration     `yaml:"lease_ttl" def:"0.8 of raft.heartbeat_timeout" desc:"How long the primary's lease lasts. Above 0.64 and under 0.9 of raft.heartbeat_timeout. The first value only."`
+	SoftFence         bool              `yaml:"soft_fence" def:"true" desc:"Whether a primary whose lease runs out is frozen first. If nobody else has taken over when the nodes reach each other again, it goes on as it was, in the same sessions; else it is ended. Without, it is ended at once."`
+	SoftFenceGrace    time.Duration     `yaml:"soft_fence_grace" def:"10 of raft.heartbeat_timeout" desc:"How long a primary stays frozen at most; then it is ended, and starts as a read-only standby. Sessions wait meanwhile, those that only read too. Not under raft.heartbeat_timeout, at most 10m."`
+	SnapshotThreshold int               `yaml:"snapshot_threshold" def:"4096" desc:"Raft's log is compacted when it has grown by this many entries since its last snapshot, which is looked at every 30 to 60s; as many entries are kept behind the newest, for a node that was away. 16 to 1000000."`
+	Insecure          bool              `yaml:"insecure" def:"false" desc:"Allows Raft without TLS on an address that is not loopback. Whoever reaches that port then rules the cluster."`
+	TLS               TLS               `yaml:"tls" desc:"Mutual TLS between the nodes."`
 }
 
 // TLS is a certificate, its key, and the authority that the other side's certificate must come from.

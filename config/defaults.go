@@ -17,6 +17,7 @@ func withConstants() *Config {
 	c.Raft.HeartbeatTimeout = time.Second
 	c.Raft.Voter = true
 	c.Raft.SoftFence = true
+	c.Raft.SnapshotThreshold = 4096
 	c.RestAPI.Listen = "127.0.0.1:8008"
 	c.RestAPI.VerifyClient = "none"
 	c.PostgreSQL.Listen = "127.0.0.1:5432"

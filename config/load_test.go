@@ -113,6 +113,7 @@ func TestHealthyFileLoadsWithoutAWord(t *testing.T) {
 		{"members", c.Raft.Members["n3"], "127.0.0.1:7402"},
 		{"heartbeat", c.Raft.HeartbeatTimeout, time.Second},
 		{"voter", c.Raft.Voter, true},
+		{"snapshots", c.Raft.SnapshotThreshold, 4096},
 		{"api address", c.RestAPI.ConnectAddress, "127.0.0.1:8008"},
 		{"api url", c.APIURL(), "http://127.0.0.1:8008"},
 		{"postgres address", c.PostgreSQL.ConnectAddress, "127.0.0.1:5432"},

@@ -46,8 +46,8 @@ func TestEveryKeyIsDescribed(t *testing.T) {
 	c := withConstants()
 	for path, value := range map[string]any{
 		"raft.voter": c.Raft.Voter, "raft.heartbeat_timeout": c.Raft.HeartbeatTimeout, "raft.insecure": c.Raft.Insecure,
-		"raft.soft_fence": c.Raft.SoftFence,
-		"restapi.listen":  c.RestAPI.Listen, "restapi.verify_client": c.RestAPI.VerifyClient,
+		"raft.soft_fence": c.Raft.SoftFence, "raft.snapshot_threshold": c.Raft.SnapshotThreshold,
+		"restapi.listen": c.RestAPI.Listen, "restapi.verify_client": c.RestAPI.VerifyClient,
 		"postgresql.listen": c.PostgreSQL.Listen, "postgresql.use_pg_rewind": c.PostgreSQL.UsePgRewind,
 		"watchdog.mode": c.Watchdog.Mode, "watchdog.device": c.Watchdog.Device, "watchdog.safety_margin": c.Watchdog.SafetyMargin,
 		"tags.failover_priority": c.Tags.FailoverPriority, "log.level": c.Log.Level, "log.format": c.Log.Format,

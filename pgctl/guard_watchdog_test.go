@@ -183,6 +183,22 @@ func watchdogUnfit(t *testing.T, template string) {
 	}
 }
 
+// A device that is well, but slower than takers will wait for, is none: no primary is made, and it is let go.
+func watchdogTooLong(t *testing.T, template string) {
+	b, device := watchBox(t, template, "fixed60")
+	b.must(second(b.lease(3, time.Hour, testFence)))
+	b.want(b.g.Start(ctxFor(t), b.startRequest(true, 3)), ErrNoWatchdog)
+	b.awaitJournal(device, "open, "+disarmed)
+	b.startStandby()
+	b.want(b.g.Promote(ctxFor(t), 3), ErrNoWatchdog)
+	if events, _ := journalOf(t, device); strings.Count(whats(events), "open") != 2 || strings.Count(whats(events), "closed, at rest") != 2 {
+		t.Errorf("journal %s, want it opened and let go twice", whats(events))
+	}
+	if w := b.status().Watchdog; w.Active || !strings.Contains(w.Missing(), "gives a timeout of 1m0s") {
+		t.Errorf("status %+v, want no open device, and why", w)
+	}
+}
+
 func watchdogAutomatic(t *testing.T, template string) {
 	b := newBox(t, template, "")
 	device := b.home + "/nothing"

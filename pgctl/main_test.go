@@ -16,7 +16,7 @@ var testBinDir = cmp.Or(os.Getenv("PGQUORUM_PG"), "/usr/lib/postgresql/15/bin")
 
 // needing are the tests that need a program which scripts/pg.sh cannot get for every version.
 var needing = map[string][]string{
-	"pg_rewind": {"TestRewindAfterCrash", "TestRewindBreaksOff", "TestRewindMarkLeft", "TestRewindSeesNothing"},
+	"pg_rewind": {"TestCrashRecoverStoppedHalfWay", "TestRewindAfterCrash", "TestRewindBreaksOff", "TestRewindMarkLeft", "TestRewindSeesNothing"},
 }
 
 // TestMain leaves out, by a list that is made before and printed, the tests whose program is not there.

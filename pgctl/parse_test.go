@@ -37,6 +37,26 @@ func TestParseHistory(t *testing.T) {
 	}
 }
 
+// F1: a timeline without WAL on the way is none of the ancestors.
+func TestStepsWithWAL(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name       string
+		have, want []step
+	}{
+		{"all have some", []step{{1, 500}, {2, 900}}, []step{{1, 500}, {2, 900}}},
+		{"the last has none", []step{{1, 500}, {2, 500}}, []step{{1, 500}}},
+		{"left before it began", []step{{1, 500}, {2, 400}}, []step{{1, 400}}},
+		{"two have none", []step{{1, 300}, {2, 500}, {4, 500}, {6, 450}}, []step{{1, 300}, {2, 450}}},
+		{"left before its parent began", []step{{1, 300}, {2, 500}, {4, 200}}, []step{{1, 200}}},
+		{"one in the middle has none", []step{{1, 300}, {2, 300}, {4, 700}}, []step{{1, 300}, {4, 700}}},
+	} {
+		if got := withWAL(slices.Clone(tt.have)); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
 // V4: the own history is the newest descendant of which there is WAL.
 func TestOwnHistory(t *testing.T) {
 	t.Parallel()

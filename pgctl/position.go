@@ -30,6 +30,10 @@ type liveWAL struct {
 	replayed   cluster.LSN      // of a standby
 }
 
+// maxPieceScan is how many bytes of WAL behind what is replayed are read, in some ten milliseconds, to tell a piece of a record
+// from a whole one.
+const maxPieceScan = 4 << 20
+
 // liveDeadline bounds the question to a running Postgres.
 const liveDeadline = 2 * time.Second
 
@@ -67,8 +71,12 @@ func (p *Postgres) position(ctx context.Context) (cluster.Position, error) {
 // standbyPosition is a running standby's (V3). The receiver's flush LSN counts only if this life of Postgres is the one
 // whose WAL was measured before it started, and the receiver has passed all of that. More conditions are needed,
 // since PostgreSQL sets the LSN back to the beginning of a segment when streaming moves on to another timeline [seen]: it
-// must be at or past what is replayed, have passed the fork to the newest timeline, and not stand at a segment's border.
-// Source: RequestXLogStreaming, walreceiverfuncs.c, PostgreSQL 15.
+// must be at or past what is replayed, and have passed the fork to the newest timeline. And it must not stand at a page's
+// border: a walsender breaks off there, in the middle of a record that is longer than it sends at once or not flushed to
+// its end [seen]. Such a piece is no valid WAL: a promotion of this node leaves its timeline before it. Where much is still
+// to be replayed the search for the end of the last whole record would take longer than a taker waits, and the piece counts:
+// never less than was confirmed, but this node may be rewound for it after a take-over.
+// Source: RequestXLogStreaming, walreceiverfuncs.c; XLogSendPhysical, walsender.c; XLogWrite, xlog.c, PostgreSQL 15.
 func (p *Postgres) standbyPosition(ctx context.Context, run postmaster, live liveWAL) (cluster.Position, error) {
 	c, err := p.lastControl(ctx)
 	if err != nil {
@@ -80,15 +88,17 @@ func (p *Postgres) standbyPosition(ctx context.Context, run postmaster, live liv
 		return cluster.Position{}, err
 	}
 	found := p.foundAtStart()
+	atBorder := uint64(live.received)%w.segment == 0 ||
+		uint64(live.received)%w.page == 0 && live.received-live.replayed <= maxPieceScan
 	if found.end != 0 && found.run.same(run) && live.received >= found.end && live.received >= live.replayed &&
-		live.received > h.begin() && uint64(live.received)%w.segment != 0 {
-		return cluster.Position{Timeline: h.at(live.received), LSN: live.received}, nil
+		live.received > h.begin() && !atBorder {
+		return h.position(live.received), nil
 	}
 	end, err := p.walEnd(ctx, w, h, max(live.replayed, c.Checkpoint))
 	if err != nil {
 		return cluster.Position{}, err
 	}
-	return cluster.Position{Timeline: h.at(end), LSN: end}, nil
+	return h.position(end), nil
 }
 
 // readLive asks the running Postgres.

@@ -5,8 +5,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sys/unix"
 
 	"pgquorum/cluster"
 )
@@ -185,6 +189,9 @@ func TestPositionTimelineIsOwnHistory(t *testing.T) {
 	if pos := next.where(); pos.Timeline != 2 || pos.LSN <= fork.LSN {
 		t.Fatalf("new primary: position %v, fork %v", pos, fork)
 	}
+	if fork.Parent != 0 {
+		t.Fatalf("fork %+v: the first timeline has no parent", fork)
+	}
 	must(t, third.Promise(within(t), 2, third.me))
 	must(t, third.Follow(within(t), next.asSource(2), third.me))
 	eventually(t, 20*time.Second, "third has fetched the new history", func() bool {
@@ -204,6 +211,10 @@ func TestPositionTimelineIsOwnHistory(t *testing.T) {
 	must(t, second(old.SeenMax()))
 	if top, err := next.SeenMax(); err != nil || top != 2 {
 		t.Fatalf("highest number %d, %v, want 2", top, err)
+	}
+	must(t, next.Stop(within(t), StopFast, time.Minute))
+	if pos := next.where(); pos.Timeline != 2 || pos.Parent != 1 {
+		t.Fatalf("stopped on its new timeline: position %+v, want timeline 2 from 1", pos)
 	}
 }
 
@@ -270,4 +281,59 @@ func TestPositionAfterReceiverReset(t *testing.T) {
 	if pos := third.where(); pos.LSN < told || pos.Timeline != 1 {
 		t.Fatalf("position %v after the cut, %v was confirmed on timeline 1", pos, told)
 	}
+}
+
+// V3: a record of which only the beginning has come is no WAL to build on: a promotion leaves the timeline before it, so a
+// position past that would make every standby which has the same bytes look diverged.
+func TestPositionLeavesOutAPieceOfARecord(t *testing.T) {
+	if !onRealPostgres(t) {
+		return
+	}
+	primary, standbys := newCluster(t, 1)
+	s := standbys[0]
+	const tries = 30
+	for range tries {
+		s.awaitStreaming()
+		before, received := s.look(), primary.flushed()
+		eventually(t, 30*time.Second, "all has come", func() bool { return s.look().Received >= received })
+		sender, err := strconv.Atoi(primary.value("SELECT pid::text FROM pg_stat_replication ORDER BY backend_start DESC LIMIT 1"))
+		must(t, err)
+		written := make(chan error, 1)
+		go func() { // long enough to be sent in many messages
+			written <- primary.withConn(within(t), func(conn *pgx.Conn) error {
+				_, err := conn.Exec(within(t), "SELECT pg_logical_emit_message(true, '', repeat('x', 3800000))")
+				return err
+			})
+		}()
+		eventually(t, 30*time.Second, "some of the record has come", func() bool {
+			return s.lsn("SELECT pg_last_wal_receive_lsn()::text") > received
+		})
+		must(t, unix.Kill(sender, unix.SIGSTOP))
+		must(t, s.Cut(within(t)))
+		must(t, unix.Kill(sender, unix.SIGCONT))
+		must(t, <-written)
+		eventually(t, 30*time.Second, "the standby runs", func() bool { return s.look().State == cluster.PostgresRunning })
+		if s.look().StartTime != before.StartTime { // a receiver that was busy with its disk, so that it was restarted: it has forgotten what it received
+			must(t, s.Follow(within(t), primary.asSource(1), s.me))
+			continue
+		}
+		received = s.lsn("SELECT pg_last_wal_receive_lsn()::text")
+		pos := s.where()
+		if pos.LSN > received {
+			t.Fatalf("position %v, received %v", pos, received)
+		}
+		if pos.LSN == received { // the record was through
+			must(t, s.Follow(within(t), primary.asSource(1), s.me))
+			continue
+		}
+		s.arm(2)
+		must(t, s.Promote(within(t), PromoteSpec{Term: 2, Timeline: 2}))
+		forks, err := s.LocalForks(within(t))
+		must(t, err)
+		if len(forks) != 1 || forks[0].LSN != pos.LSN {
+			t.Fatalf("position %v with WAL received up to %v: the promotion left the timeline at %+v", pos, received, forks)
+		}
+		return
+	}
+	t.Fatalf("no record was cut off in the middle in %d tries", tries)
 }

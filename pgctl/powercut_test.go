@@ -4,11 +4,14 @@ package pgctl
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"pgquorum/cluster"
@@ -35,6 +38,31 @@ func TestMarksSurviveAPowerCut(t *testing.T) {
 		if got, err := readFenced(d.cut()); err != nil || got != term {
 			t.Errorf("fenced up to %d, after a power cut %d, %v", term, got, err)
 		}
+	}
+}
+
+// U4: a guard whose disk Postgres has filled fences durably when its lease ends, by itself and at the first try: its mark finds
+// the room that was set aside, and is on disk when the fence is told.
+func TestGuardOnAFullDiskSurvivesAPowerCut(t *testing.T) {
+	t.Parallel()
+	d := newCuttableDisk(t)
+	d.giveTo(credential(t))
+	b := emptyBox(t, makeTemplate(t))
+	b.opt.Dir = filepath.Join(d.dir, "guard")
+	b.launch()
+	b.connect()
+	b.must(KeepReserve(b.opt.Dir))
+	b.startPrimary(3)
+	d.fill()
+	b.armShort(3)
+	if e := b.event(EventFenced); e.Term != 3 || e.Detail != "" {
+		t.Errorf("event %+v, want term 3 and no detail", e)
+	}
+	if got, err := readFenced(filepath.Join(d.cut(), "guard")); err != nil || got != 3 {
+		t.Errorf("fenced up to 3, after a power cut %d, %v", got, err)
+	}
+	if _, err := os.Stat(filepath.Join(b.opt.Dir, reserveFile)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("reserve: %v, want it given up: the disk was not full", err)
 	}
 }
 
@@ -81,6 +109,29 @@ func (d *cuttableDisk) cut() string {
 		d.t.Fatal(err)
 	}
 	return mountImage(d.t, to.Name(), "loop")
+}
+
+// giveTo lets a user write to it, and come there.
+func (d *cuttableDisk) giveTo(c *syscall.Credential) {
+	d.t.Helper()
+	for dir := d.dir; dir != filepath.Clean(os.TempDir()); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	if c == nil {
+		return
+	}
+	if err := os.Chown(d.dir, int(c.Uid), int(c.Gid)); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// fill takes all of it that Postgres's user gets, also what is given back when data are written out.
+func (d *cuttableDisk) fill() {
+	d.t.Helper()
+	filler := filepath.Join(d.dir, "filler")
+	asPostgres(d.t, "/bin/sh", "-c", fmt.Sprintf("! cat /dev/zero > %s; while sync %[1]s && head -c 1024 /dev/zero >> %[1]s; do :; done", filler))
 }
 
 // mountImage mounts a file until the test ends.

@@ -119,3 +119,25 @@ func TestPromoteWrongNumberFences(t *testing.T) {
 		t.Fatalf("standby.signal: %v", err)
 	}
 }
+
+// F2: a standby from an old timeline fetches a history file for each number up to its source's, also from one that was
+// cloned since and has the newest alone.
+func TestPlaceholdersBelowTheOwnTimeline(t *testing.T) {
+	if !onRealPostgres(t) {
+		return
+	}
+	_, standbys := newCluster(t, 2)
+	next, third := standbys[0], standbys[1]
+	cutForPromotion(t, next, third)
+	next.arm(2)
+	must(t, next.Promote(within(t), PromoteSpec{Term: 2, Timeline: 3}))
+	must(t, next.Stop(within(t), StopFast, time.Minute))
+	must(t, os.Remove(filepath.Join(next.opt.DataDir, "pg_wal", historyName(2)))) // as pg_basebackup leaves it out
+	next.startStandby(nil)
+	eventually(t, 20*time.Second, "next runs", func() bool { return next.look().State == cluster.PostgresRunning })
+	next.arm(3)
+	must(t, next.Promote(within(t), PromoteSpec{Term: 3, Timeline: 5}))
+	must(t, third.Promise(within(t), 3, third.me))
+	must(t, third.Follow(within(t), next.asSource(3), third.me))
+	eventually(t, 30*time.Second, "third streams timeline 5", func() bool { st := third.look(); return st.Streaming && st.Timeline == 5 })
+}

@@ -95,5 +95,5 @@ func (p *Postgres) scanPosition(ctx context.Context) (cluster.Position, error) {
 	if end == c.Checkpoint { // where its record begins: at least that one must be there
 		return cluster.Position{}, fmt.Errorf("checkpoint record at %v: %w", c.Checkpoint, errNoWAL)
 	}
-	return cluster.Position{Timeline: h.at(end), LSN: end}, nil
+	return h.position(end), nil
 }

@@ -54,7 +54,23 @@ func (w walFiles) readHistory(tli cluster.Timeline) (history, error) {
 	if top := h.steps[len(h.steps)-1].tli; top >= tli {
 		return h, fmt.Errorf("history of timeline %d: want older parents, have %d: %w", tli, top, cluster.ErrSyntax)
 	}
+	h.steps = withWAL(h.steps)
 	return h, nil
+}
+
+// withWAL leaves out the timelines on the way of which there is no WAL. PostgreSQL names them where a standby was promoted
+// that knew of a newer timeline and had nothing of it yet; it then gives as its end where recovery ended, which may even be
+// before the place where it began [seen]. Source: StartupXLOG and rescanLatestTimeLine, PostgreSQL 15.
+func withWAL(steps []step) []step {
+	for i := len(steps) - 2; i >= 0; i-- {
+		steps[i].end = min(steps[i].end, steps[i+1].end)
+	}
+	var begin cluster.LSN
+	return slices.DeleteFunc(steps, func(s step) bool {
+		empty := s.end == begin
+		begin = s.end
+		return empty
+	})
 }
 
 // parseHistory reads the lines "parent, LSN at which it was left, reason" of a history file, oldest first.
@@ -95,6 +111,17 @@ func (h history) at(lsn cluster.LSN) cluster.Timeline {
 		}
 	}
 	return h.tli
+}
+
+// position is that of WAL that ends at lsn (V4).
+func (h history) position(lsn cluster.LSN) cluster.Position {
+	pos := cluster.Position{Timeline: h.at(lsn), LSN: lsn}
+	for _, s := range h.steps {
+		if s.tli < pos.Timeline {
+			pos.Parent = s.tli
+		}
+	}
+	return pos
 }
 
 // begin is where the timeline itself begins: the fork from its parent; 0 for the first.
@@ -221,10 +248,12 @@ func (p *Postgres) SeenMax() (cluster.Timeline, error) {
 // no parent. A standby finds it, sees that it is no child of its own timeline, and streams on.
 const placeholderText = "# pgquorum: this timeline number was allotted to another promotion; it has no parent here\n"
 
-// addPlaceholders writes a placeholder for every number after own and before allotted that has no history file (F2):
-// PostgreSQL promotes to the first number after its own of which there is none. It refuses when a file of the allotted
-// number is there already, since PostgreSQL would skip it.
-// Source: findNewestTimeLine, src/backend/access/transam/timeline.c, PostgreSQL 15.
+// addPlaceholders writes a placeholder for every number before the allotted one that has no history file (F2). Those after
+// own make PostgreSQL promote to the allotted number: it takes the first after its own of which there is none. The others
+// are for standbys: one that comes from an old timeline fetches the file of each number in between, and a clone has the
+// newest alone. They are on disk once PostgreSQL has synced the directory for its own history file; an empty one would do.
+// It refuses when a file of the allotted number is there already, since PostgreSQL would skip it.
+// Source: findNewestTimeLine, timeline.c; WalRcvFetchTimeLineHistoryFiles, walreceiver.c, PostgreSQL 15.
 func (w walFiles) addPlaceholders(own, allotted cluster.Timeline) error {
 	if allotted <= own {
 		return fmt.Errorf("timeline %d was allotted, but this node is on %d: %w", allotted, own, ErrWrongTimeline)
@@ -234,12 +263,15 @@ func (w walFiles) addPlaceholders(own, allotted cluster.Timeline) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("placeholders: %w", err)
 	}
-	for n := own + 1; n < allotted; n++ {
+	for n := cluster.Timeline(2); n < allotted; n++ { // the first has no file
+		if n == own { // it is real, even where its file is lost
+			continue
+		}
 		path := filepath.Join(w.dir, historyName(n))
 		if _, err := os.Stat(path); err == nil {
 			continue
 		}
-		if err := writeFileDurable(path, []byte(placeholderText), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(placeholderText), 0o600); err != nil {
 			return fmt.Errorf("placeholders: %w", err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 
 // fakeDriver is the kernel's side of a watchdog, without a machine to reset: it keeps the state that watchdog_dev.c keeps, and
 // writes down what happened beside the device, which is an ordinary file. The file's name says what kind of device it is:
-// nowayout, a fixed timeout such as fixed60, or both, nowayout-fixed60. dataDir is whose processes are counted when it is stopped.
+// nowayout, a fixed timeout such as fixed60, or both, nowayout-fixed60. A write to it ends when nobody holds a lock on that
+// file. dataDir is whose processes are counted when it is stopped.
 type fakeDriver struct{ dataDir string }
 
 func (fakeDriver) usable(path string) error {
@@ -34,7 +36,7 @@ func (d fakeDriver) open(path string) (watchdogFile, error) {
 	if err := unix.Flock(int(journal.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { // one process at a time, as the kernel
 		return nil, fmt.Errorf("busy: %w", unix.EBUSY)
 	}
-	k := &fakeWatchdog{driver: d, kind: filepath.Base(path), journal: journal, seconds: 60, running: true}
+	k := &fakeWatchdog{driver: d, path: path, kind: filepath.Base(path), journal: journal, seconds: 60, running: true}
 	if _, err := fmt.Sscanf(strings.TrimPrefix(k.kind, "nowayout-"), "fixed%d", &k.seconds); err == nil {
 		k.fixed = true
 	}
@@ -44,6 +46,7 @@ func (d fakeDriver) open(path string) (watchdogFile, error) {
 // fakeWatchdog is one opening of it.
 type fakeWatchdog struct {
 	driver  fakeDriver
+	path    string
 	kind    string
 	journal *os.File
 	seconds int32
@@ -65,7 +68,30 @@ func (k *fakeWatchdog) Write(b []byte) (int, error) {
 	if k.release {
 		what = fmt.Sprintf("magic left=%d", k.left())
 	}
-	return len(b), k.note(what)
+	if err := k.note(what); err != nil {
+		return 0, err
+	}
+	device, err := os.Open(k.path)
+	if err != nil {
+		return 0, err
+	}
+	defer device.Close()
+	return len(b), unix.Flock(int(device.Fd()), unix.LOCK_SH)
+}
+
+// holdDriver makes every write to a device last until letGo is called.
+func holdDriver(t testing.TB, path string) (letGo func()) {
+	t.Helper()
+	device, err := os.Open(path)
+	if err == nil {
+		err = unix.Flock(int(device.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	letGo = sync.OnceFunc(func() { _ = device.Close() }) // the lock goes with it
+	t.Cleanup(letGo)
+	return letGo
 }
 
 func (k *fakeWatchdog) Ioctl(request uint, value *int32) error {

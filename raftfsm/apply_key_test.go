@@ -67,23 +67,23 @@ func TestK7AcquireLeader(t *testing.T) {
 		cluster.RecordLSN{Node: "n1", Term: 1, Position: cluster.Position{Timeline: 1, LSN: 500}}}
 	runCases(t, healthyMachine, []applyCase{
 		{name: "take-over", prepare: busy, cmd: takeOver(), check: func(v *cluster.View) bool {
-			want := cluster.LeaderKey{Holder: "n2", Member: life("n2"), Term: 2, Timeline: 2, Lease: testLease}
+			want := cluster.LeaderKey{Holder: "n2", Member: life("n2"), Term: 2, Timeline: 3, Lease: testLease}
 			return v.Key == want && v.Handbacks == 0 && len(v.Refusals) == 0 && v.LastLSN.Position.LSN == 500
 		}},
 		{name: "G3 rule is added", cmd: takeOver(), check: func(v *cluster.View) bool {
 			old, r := v.Rules[0], v.Rules[len(v.Rules)-1]
 			return len(v.Rules) == 2 && v.RulesVersion == 2 && old.ID == 1 && old.Primary == life("n1") && r.ID == 2 &&
-				r.Same(cluster.SyncRule{Term: 2, Primary: life("n2"), Standbys: []cluster.Member{life("n3")}, K: 1, Mode: cluster.SyncQuorum}) && r.Timeline == 2
+				r.Same(cluster.SyncRule{Term: 2, Primary: life("n2"), Standbys: []cluster.Member{life("n3")}, K: 1, Mode: cluster.SyncQuorum}) && r.Timeline == 3
 		}},
 		{name: "F1 timeline is known at once", cmd: takeOver(), check: func(v *cluster.View) bool {
-			return v.Forks[2] == cluster.Fork{Timeline: 2, Parent: 1, Node: "n2", Term: 2, Reason: "n1 is gone", Time: "2026-01-01T00:01:00Z"}
+			return v.Forks[3] == cluster.Fork{Timeline: 3, Parent: 1, Node: "n2", Term: 2, Reason: "n1 is gone", Time: "2026-01-01T00:01:00Z"}
 		}},
-		{name: "F1 above what a disk has seen", cmd: acquire(func(c *cluster.AcquireLeader) { c.SeenMax = 8 }), check: func(v *cluster.View) bool { return v.Key.Timeline == 9 }},
-		{name: "F1 above the parent", cmd: acquire(func(c *cluster.AcquireLeader) { c.Parent = 5 }), check: func(v *cluster.View) bool { return v.Key.Timeline == 6 }},
+		{name: "F1 above what a disk has seen", cmd: acquire(func(c *cluster.AcquireLeader) { c.SeenMax = 8 }), check: func(v *cluster.View) bool { return v.Key.Timeline == 10 }},
+		{name: "F1 above the parent", cmd: acquire(func(c *cluster.AcquireLeader) { c.Parent = 5 }), check: func(v *cluster.View) bool { return v.Key.Timeline == 7 }},
 		{name: "F1 above one that was allotted and never used", prepare: []cluster.Command{acquire(func(c *cluster.AcquireLeader) { c.SeenMax = 8 })},
 			cmd: acquire(func(c *cluster.AcquireLeader) {
 				c.Node, c.Member, c.ExpectTerm, c.RulesVersion, c.Standbys, c.K = "n3", life("n3"), 2, 2, nil, 0
-			}), check: func(v *cluster.View) bool { return v.Key.Timeline == 10 && v.Forks[10].Parent == 1 }},
+			}), check: func(v *cluster.View) bool { return v.Key.Timeline == 12 && v.Forks[12].Parent == 1 }},
 		{name: "F1 no number left", cmd: acquire(func(c *cluster.AcquireLeader) { c.SeenMax = math.MaxUint32 }), refused: "above 4294967295: there is none"},
 		{name: "F1 no parent", cmd: acquire(func(c *cluster.AcquireLeader) { c.Parent = 0 }), refused: "timeline without a parent"},
 		{name: "standbys are sorted", cmd: acquire(func(c *cluster.AcquireLeader) { c.Standbys = []cluster.Member{life("n3"), life("n1")} }),
@@ -164,7 +164,7 @@ func TestFirstAcquisition(t *testing.T) {
 		{name: "new cluster", prepare: entered, cmd: alone, check: func(v *cluster.View) bool {
 			return v.Key.Term == 1 && v.Key.Timeline == 1 && v.Forks[1].Parent == 0 && v.RulesVersion == 1 && v.Rules[0].ID == 1
 		}},
-		{name: "adopted", prepare: entered, cmd: adopted, check: func(v *cluster.View) bool { return v.Key.Timeline == 8 && v.Forks[8].Parent == 7 }},
+		{name: "adopted", prepare: entered, cmd: adopted, check: func(v *cluster.View) bool { return v.Key.Timeline == 9 && v.Forks[9].Parent == 7 }},
 		{name: "no parent, but numbers were used", prepare: entered, cmd: used, refused: "a history file has used 3"},
 	})
 }

@@ -57,6 +57,28 @@ func TestSnapshotOverAnOlderLogIsSound(t *testing.T) {
 	eventually(t, "it follows again", func() bool { return w.nodes[away].View().Index >= last })
 }
 
+// The threshold says both when a snapshot is taken and how many entries stay behind it.
+func TestSnapshotThreshold(t *testing.T) {
+	t.Parallel()
+	const threshold = 16
+	w := newWorld(t, testHeartbeat, func(o *Options) { o.SnapshotThreshold = threshold }, "n1")
+	n := w.leader()
+	for i := range 3 * threshold {
+		w.onLeader("entry", func(ctx context.Context, l *Node) error { _, err := l.Apply(ctx, event(i)); return err })
+	}
+	conf := n.raftConfig()
+	if conf.SnapshotThreshold != threshold || conf.TrailingLogs != threshold {
+		t.Errorf("snapshots after %d entries and %d kept, want %d of both", conf.SnapshotThreshold, conf.TrailingLogs, threshold)
+	}
+	if err := n.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	first, err := n.store.FirstIndex()
+	if last := n.raft.LastIndex(); err != nil || first < 2 || last-first < threshold-1 {
+		t.Errorf("the log has entries %d to %d, want the beginning gone and %d left; %v", first, last, threshold, err)
+	}
+}
+
 // A configuration under the newest snapshot was superseded by it, or never committed: it counts for no lease (L6).
 func TestL6ConfigUnderASnapshotDoesNotCount(t *testing.T) {
 	t.Parallel()

@@ -190,7 +190,7 @@ func (m *model) stepAcquire(c cluster.AcquireLeader) bool {
 	return true
 }
 
-// unused counts up to the first number above all.
+// unused counts up to the second number above all: the first is what PostgreSQL takes by itself.
 func (m *model) unused(parent, seen cluster.Timeline) cluster.Timeline {
 	n := cluster.Timeline(1)
 	for _, a := range m.taken {
@@ -201,7 +201,7 @@ func (m *model) unused(parent, seen cluster.Timeline) cluster.Timeline {
 	for parent >= n || seen >= n {
 		n++
 	}
-	return n
+	return n + 1
 }
 
 func (m *model) add(r cluster.SyncRule) {

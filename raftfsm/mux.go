@@ -36,6 +36,8 @@ type mux struct {
 	slots              chan struct{} // bounds the hellos under way
 	work               sync.WaitGroup
 
+	began time.Time
+
 	mu       sync.Mutex
 	shut     bool
 	refused  string // the last refusal of ours that was logged
@@ -52,7 +54,7 @@ type conn struct {
 	kind    string
 	inbound bool
 	cut     atomic.Bool  // its node bears its name no more
-	heard   atomic.Int64 // dialled ones: when something was last read, in Unix nanoseconds; for names only
+	heard   atomic.Int64 // dialled ones: when something was last read, as mux.age tells it; 0: never; for names only
 }
 
 // freshAnswer is how long an answer on a connection that we made holds the name of who gave it. A leader hears from
@@ -66,7 +68,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	if n > 0 && !c.inbound {
-		c.heard.Store(time.Now().UnixNano())
+		c.heard.Store(int64(c.mux.age()))
 	}
 	return n, err
 }
@@ -74,8 +76,12 @@ func (c *conn) Read(b []byte) (int, error) {
 // holdsName says whether the connection proves that its name is in use: one that a peer made does as long as it lives,
 // since its end is noticed by whoever reads it; one that we made does while answers come.
 func (c *conn) holdsName() bool {
-	return c.inbound || time.Since(time.Unix(0, c.heard.Load())) < freshAnswer
+	heard := c.heard.Load()
+	return c.inbound || heard != 0 && c.mux.age()-time.Duration(heard) < freshAnswer
 }
+
+// age is how long the mux is there, by a clock that nobody sets: a jump of the wall clock must neither free a name nor hold one.
+func (m *mux) age() time.Duration { return time.Since(m.began) }
 
 // Close closes the connection; its claim on the node's name ends.
 func (c *conn) Close() error { return c.mux.forget(c).Close() }
@@ -104,7 +110,7 @@ func newMux(ctx context.Context, opt Options, view func() *cluster.View, at *pla
 	m := &mux{
 		self: opt.Self, uid: opt.UID, scope: opt.Scope, ln: ln, serverTLS: opt.ServerTLS, clientTLS: opt.ClientTLS,
 		dialTCP: dialer(opt), view: view, place: at, names: given, log: opt.Log, done: make(chan struct{}),
-		slots: make(chan struct{}, maxGreetings), conns: map[*conn]struct{}{}, refusals: map[cluster.NodeID]string{},
+		slots: make(chan struct{}, maxGreetings), conns: map[*conn]struct{}{}, refusals: map[cluster.NodeID]string{}, began: time.Now(),
 	}
 	m.raftSide, m.peerSide = newSide(m), newSide(m)
 	m.work.Go(m.accept)

@@ -62,10 +62,9 @@ type Node struct {
 const (
 	logCacheEntries = 512
 
-	snapshotThreshold = 4096
-	snapshotInterval  = 30 * time.Second
-	trailingLogs      = 4096
-	keptSnapshots     = 2
+	defaultSnapshotThreshold = 4096
+	snapshotInterval         = 30 * time.Second
+	keptSnapshots            = 2
 
 	// commitTimeout: an idle leader tells followers its commit index each 1 to 2 times this, and turns to a follower that
 	// was away. After a command they learn of its commit sooner, by spread. LEASE.md has what it costs.
@@ -166,9 +165,9 @@ func (n *Node) raftConfig() *raft.Config {
 	conf.ElectionTimeout = t.Heartbeat
 	conf.LeaderLeaseTimeout = t.LeaderLease
 	conf.CommitTimeout = commitTimeout
-	conf.SnapshotThreshold = snapshotThreshold
+	conf.SnapshotThreshold = uint64(n.opt.SnapshotThreshold)
 	conf.SnapshotInterval = snapshotInterval
-	conf.TrailingLogs = trailingLogs
+	conf.TrailingLogs = conf.SnapshotThreshold
 	conf.ShutdownOnRemove = false
 	conf.NoLegacyTelemetry = true
 	conf.Logger = raftLogger(n.opt.Log)

@@ -27,6 +27,10 @@ type Options struct {
 	// Raft call follow from it (cluster.DefaultTimings).
 	Heartbeat time.Duration
 
+	// SnapshotThreshold is raft.snapshot_threshold: after so many entries a snapshot is written and the log before the last
+	// so many is removed; 0: 4096.
+	SnapshotThreshold int
+
 	ServerTLS, ClientTLS *tls.Config // both or neither
 
 	Clock cluster.Clock
@@ -61,9 +65,14 @@ func (o *Options) check() error {
 		return errors.New("raft options: want TLS for both directions or for neither, have one")
 	case len(o.Members) > 0 && o.Members[o.Self] == "":
 		return fmt.Errorf("raft options: raft.members does not name this node %q", o.Self)
+	case o.SnapshotThreshold < 0:
+		return fmt.Errorf("raft options: want a snapshot threshold of entries, have %d", o.SnapshotThreshold)
 	}
 	if err := cluster.DefaultLease(o.Heartbeat).Check(cluster.DefaultTimings(o.Heartbeat)); err != nil {
 		return fmt.Errorf("raft options: heartbeat_timeout %v: %w", o.Heartbeat, err)
+	}
+	if o.SnapshotThreshold == 0 {
+		o.SnapshotThreshold = defaultSnapshotThreshold
 	}
 	if o.Wake == nil {
 		o.Wake = func() {}

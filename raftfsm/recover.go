@@ -222,7 +222,7 @@ func syncTree(dir string) error {
 func Answering(ctx context.Context, opt Options, view *cluster.View) map[cluster.NodeID]string {
 	m := &mux{
 		self: opt.Self, uid: opt.UID, scope: opt.Scope, clientTLS: opt.ClientTLS, dialTCP: dialer(opt), view: func() *cluster.View { return view },
-		place: &place{self: opt.Self, uid: opt.UID}, names: &readmits{}, log: opt.Log, conns: map[*conn]struct{}{}, refusals: map[cluster.NodeID]string{},
+		place: &place{self: opt.Self, uid: opt.UID}, names: &readmits{}, log: opt.Log, conns: map[*conn]struct{}{}, refusals: map[cluster.NodeID]string{}, began: time.Now(),
 	}
 	answers := map[cluster.NodeID]string{}
 	var mu sync.Mutex

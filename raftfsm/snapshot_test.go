@@ -85,7 +85,7 @@ func TestSnapshotIsOfItsMoment(t *testing.T) {
 	var s sink
 	written := make(chan error)
 	go func() { written <- snap.Persist(&s) }()
-	m.must(takeOver(), registration("n4"), cluster.RecordFork{Timeline: 2, Parent: 1, LSN: 9}, cluster.Refuse{Node: "n3", Term: 3})
+	m.must(takeOver(), registration("n4"), cluster.RecordFork{Timeline: 3, Parent: 1, LSN: 9}, cluster.Refuse{Node: "n3", Term: 3})
 	if err := <-written; err != nil || !bytes.Equal(s.Bytes(), want) {
 		t.Errorf("written (%v)\n%s, want\n%s", err, s.Bytes(), want)
 	}

@@ -16,7 +16,7 @@ func Valid(v *cluster.View, term cluster.Term, promises map[cluster.NodeID]clust
 	q := make(map[cluster.NodeID]cluster.Promise, len(promises))
 	for name, p := range promises {
 		member, registered := v.Nodes[name].Member()
-		_, allotted := v.Forks.TermOf(p.Position.Timeline)
+		_, allotted := v.Forks.TermOf(p.Position)
 		if p.Term == term && registered && p.Member == member && p.Position.Known() && allotted {
 			q[name] = p
 		}

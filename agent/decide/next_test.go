@@ -180,6 +180,9 @@ func TestTakeOver(t *testing.T) {
 		}, Wait, ReasonNoCandidate},
 		{"G1 promise of another term", func(o *Observation) { o.TakeOver.Promises["n3"] = promised("n3", 5, pos(2, 1000)) }, Wait, ReasonNoCandidate},
 		{"F3 promise on an unknown timeline", func(o *Observation) { o.TakeOver.Promises["n3"] = promised("n3", 4, pos(9, 1000)) }, Wait, ReasonNoCandidate},
+		{"F3 promise on an allotted number made by hand", func(o *Observation) {
+			o.TakeOver.Promises["n3"] = promised("n3", 4, cluster.Position{Timeline: 2, LSN: 1000, Parent: 7})
+		}, Wait, ReasonNoCandidate},
 		{"C2 position before priority", func(o *Observation) {
 			n := o.View.Nodes["n2"]
 			n.Tags.FailoverPriority = 100
@@ -259,6 +262,11 @@ func TestStandby(t *testing.T) {
 			o.Position = pos(9, 600)
 			o.View.Rules[0].Standbys = nil
 		}, StopPostgres, ReasonDiverged},
+		{"F3 an allotted number made by hand", func(o *Observation) { // pg_rewind would find the same number and nothing to do
+			o.Position = cluster.Position{Timeline: 2, LSN: 1000, Parent: 7}
+			o.View.Rules[0].Standbys = nil
+			stopped(&o.Local.Postgres)
+		}, Clone, ReasonRewindImpossible},
 		{"no data, its former life in a rule", editLocal(func(p *cluster.PostgresStatus) {
 			*p = cluster.PostgresStatus{Data: cluster.DataAbsent, State: cluster.PostgresStopped}
 		}), Wait, ReasonInRule},

@@ -146,7 +146,7 @@ func unreadUntil(o *Observation) (until cluster.Instant, unread bool) {
 func higherPosition(o *Observation) bool {
 	for name := range o.Peers {
 		s, answered := o.lately(name)
-		if answered && o.Position.Known() && s.Position.Timeline == o.Position.Timeline && s.Position.LSN > o.Position.LSN {
+		if answered && o.Position.Known() && s.Position.Timeline == o.Position.Timeline && !o.View.Forks.Foreign(s.Position) && s.Position.LSN > o.Position.LSN {
 			return true
 		}
 	}

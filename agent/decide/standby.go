@@ -160,7 +160,8 @@ func leaveHistory(o *Observation, src cluster.NodeID) (Decision, bool) {
 	if from, why := copySource(o); from == "" {
 		return Decision{Action: Wait, Reason: ReasonDiverged, Detail: why}, true
 	}
-	if !o.UseRewind || o.Failed(Rewind) >= MaxRewinds {
+	foreign := o.View.Forks.Foreign(o.Position) // pg_rewind tells timelines apart by their numbers alone (F3)
+	if !o.UseRewind || foreign || o.Failed(Rewind) >= MaxRewinds {
 		return Decision{Action: Clone, Reason: ReasonRewindImpossible, Source: src, Term: o.View.Key.Term}, true
 	}
 	return Decision{Action: Rewind, Reason: ReasonDiverged, Source: src, Term: o.View.Key.Term, Detail: o.whereDiverged()}, true
@@ -251,6 +252,10 @@ func WantsOut(o *Observation) cluster.Incarnation {
 
 func (o *Observation) whereDiverged() string {
 	fork := o.View.Forks[o.View.Key.Timeline]
+	if o.View.Forks.Foreign(o.Position) {
+		return fmt.Sprintf("own timeline %d left timeline %d, the one of that number which was allotted left %d: somebody promoted by hand",
+			o.Position.Timeline, o.Position.Parent, o.View.Forks[o.Position.Timeline].Parent)
+	}
 	return fmt.Sprintf("own WAL ends at %s on timeline %d; timeline %d left timeline %d at %s",
 		o.Position.LSN, o.Position.Timeline, fork.Timeline, fork.Parent, fork.LSN)
 }

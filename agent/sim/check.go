@@ -9,8 +9,8 @@ import (
 	"pgquorum/cluster"
 )
 
-// Watch looks at the world at short intervals until ctx ends: /primary is never 200 on two nodes, terms grow, and what Raft
-// has allotted stays as it is.
+// Watch looks at the world at short intervals until ctx ends: /primary is never 200 on two nodes, terms grow, each
+// is one holder's, and what Raft has allotted stays as it is.
 func (w *World) Watch(ctx context.Context) {
 	seen := map[cluster.Timeline]cluster.Fork{}
 	terms := map[*process]cluster.Term{} // a new process reads Raft's log from its beginning
@@ -45,11 +45,13 @@ func (w *World) look(seen map[cluster.Timeline]cluster.Fork, terms map[*process]
 			w.violated("%s: the key's term went from %d to %d", h.Name, terms[p], v.Key.Term)
 		}
 		terms[p] = v.Key.Term
+		w.named(h.Name, v.Key)
 		for t, f := range v.Forks {
 			old, known := seen[t]
 			switch {
 			case !known:
 				seen[t] = f
+				w.forked(h.Name, f)
 			case old.Node != f.Node, old.Term != f.Term, old.Parent != f.Parent, old.LSN != 0 && f.LSN != 0 && old.LSN != f.LSN:
 				w.violated("F1: timeline %d was %v and is %v", t, old, f)
 			case old.LSN == 0:
@@ -64,9 +66,12 @@ func (w *World) look(seen map[cluster.Timeline]cluster.Fork, terms map[*process]
 
 // Converged says what keeps the world from being whole: one primary that holds the key and is shown, everybody else streaming
 // from it with nothing missing, the rules settled.
-func (w *World) Converged() error {
+func (w *World) Converged() error { return wholeOf(w.Hosts) }
+
+// wholeOf says the same of some hosts, whatever the others do.
+func wholeOf(hosts []*Host) error {
 	var primary *Host
-	for _, h := range w.Hosts {
+	for _, h := range hosts {
 		p := h.agentNow()
 		if h.isOff() || !p.alive() {
 			return fmt.Errorf("%s: no agent", h.Name)
@@ -92,7 +97,7 @@ func (w *World) Converged() error {
 	if len(view.Rules) != 1 || view.Key.Member.Incarnation != life {
 		return fmt.Errorf("%s: %d rules are recorded, the key is %s's", primary.Name, len(view.Rules), view.Key.Member.AppName())
 	}
-	for _, h := range w.Hosts {
+	for _, h := range hosts {
 		if h == primary {
 			continue
 		}
@@ -123,13 +128,13 @@ func (w *World) AwaitConverged(limit time.Duration) error {
 		if err := w.Converged(); err != nil {
 			return err
 		}
-		return w.commits()
+		return w.commits(w.Hosts)
 	})
 }
 
 // AwaitCommit waits until a commit is acknowledged.
 func (w *World) AwaitCommit(limit time.Duration) error {
-	return await(limit, "no commit", w.commits)
+	return await(limit, "no commit", func() error { return w.commits(w.Hosts) })
 }
 
 func await(limit time.Duration, otherwise string, f func() error) error {
@@ -146,12 +151,12 @@ func await(limit time.Duration, otherwise string, f func() error) error {
 	}
 }
 
-// commits says whether some host acknowledges a commit.
-func (w *World) commits() error {
+// commits says whether one of some hosts acknowledges a commit.
+func (w *World) commits(hosts []*Host) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	var errs []error
-	for _, h := range w.Hosts {
+	for _, h := range hosts {
 		err := h.Insert(ctx, w.number())
 		if err == nil {
 			return nil
@@ -165,7 +170,7 @@ func (w *World) commits() error {
 func (w *World) CheckEnd() {
 	for _, h := range w.Hosts {
 		h.mu.Lock()
-		primary := h.server != nil && h.server.primaryLocked()
+		primary := h.server != nil && h.server.lawfulLocked()
 		has := h.disk.wal.clone()
 		h.mu.Unlock()
 		if primary {

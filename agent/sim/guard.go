@@ -160,6 +160,7 @@ func (g *guard) setLease(l cluster.Lease, p cluster.LeaseParams, grace time.Dura
 	g.lease, g.budget, g.grace = l, p.Fence, g.h.unfedFor(grace, p.TTL)
 	g.h.feedLocked(now)
 	g.wake()
+	g.h.world.armed(g.h.Name, l.Term)
 	return nil
 }
 

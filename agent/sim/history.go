@@ -17,6 +17,9 @@ type history struct {
 	primary map[cluster.Timeline]promotion
 	acker   map[cluster.Timeline]cluster.NodeID // who acknowledged on a timeline first
 	wal     wal                                 // of the newest primary, when it was promoted
+
+	terms    terms
+	promised map[cluster.NodeID]cluster.Term // the newest term that a node has answered a promise of
 }
 
 // promotion is who began a timeline, and when.
@@ -32,7 +35,7 @@ type acknowledgement struct {
 }
 
 func newHistory() *history {
-	return &history{primary: map[cluster.Timeline]promotion{}, acker: map[cluster.Timeline]cluster.NodeID{}}
+	return &history{primary: map[cluster.Timeline]promotion{}, acker: map[cluster.Timeline]cluster.NodeID{}, terms: newTerms(), promised: map[cluster.NodeID]cluster.Term{}}
 }
 
 func (h *history) tried(int64) {
@@ -66,8 +69,8 @@ func (w *World) acknowledged(node cluster.NodeID, r record, confirmed time.Time)
 	h.acked = append(h.acked, acknowledgement{node, r})
 }
 
-// promoted checks P2 at the moment of a promotion: the new primary has every row that was acknowledged before, and its
-// timeline is nobody else's (F1).
+// promoted checks P2 at the moment of a promotion: the new primary has every row that was acknowledged before, its timeline is
+// nobody else's (F1), and it has promised the term of that timeline itself (C2, K7).
 func (w *World) promoted(node cluster.NodeID, tli cluster.Timeline, has *wal, at time.Time) {
 	h := w.history
 	h.mu.Lock()
@@ -75,6 +78,9 @@ func (w *World) promoted(node cluster.NodeID, tli cluster.Timeline, has *wal, at
 	w.Did("%s is promoted to timeline %d at %s", node, tli, has.end().LSN)
 	if other, taken := h.primary[tli]; taken {
 		w.violated("F1: %s and %s were both promoted to timeline %d", other.node, node, tli)
+	}
+	if t := h.terms.allotted(tli); h.promised[node] < t {
+		w.violated("K7: %s is promoted to timeline %d of term %d, and has promised term %d at most", node, tli, t, h.promised[node])
 	}
 	h.primary[tli] = promotion{node, at}
 	if tli < h.newest { // a host that slept through its lease wakes up in its promotion: it must acknowledge nothing, which is checked there

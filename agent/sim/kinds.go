@@ -39,14 +39,7 @@ func (w *World) spend() bool {
 
 // alone says whether a rule that is recorded lets commits be on the primary alone.
 func (w *World) alone() bool {
-	var newest *cluster.View
-	for _, h := range w.Hosts {
-		if p := h.agentNow(); p.alive() {
-			if v := p.node.Snapshot().View; newest == nil || v.Index > newest.Index {
-				newest = v
-			}
-		}
-	}
+	newest := viewOf(w.Hosts)
 	return newest == nil || slices.ContainsFunc(newest.Rules, func(r cluster.SyncRule) bool { return r.K == 0 })
 }
 
@@ -112,6 +105,7 @@ func (h *Host) loseDataLocked() {
 // losePromisesLocked loses raft.data_dir/guard. Data without its promises is nobody's (V5).
 func (h *Host) losePromisesLocked() {
 	h.disk.promise, h.disk.noPrimary, h.disk.incarnation = 0, 0, ""
+	h.world.unpromised(h.Name)
 }
 
 func nothing() error { return nil }
@@ -230,7 +224,11 @@ func faults() []fault {
 			return func() error { w.Split(nil); return nil }
 		}},
 		{"it is cut off again and again", 3, func(w *World, h *Host) func() error {
-			w.live(func() { w.flap(h) })
+			w.flaps.Add(1)
+			w.live(func() {
+				defer w.flaps.Done()
+				w.flap(h)
+			})
 			return nothing
 		}},
 		{"its links lose packets", 3, func(w *World, h *Host) func() error {
@@ -251,6 +249,7 @@ func faults() []fault {
 			})
 			return nothing
 		}},
+		{"somebody promotes it by hand", 2, promotingByHand},
 		{"its old WAL is removed", 3, func(_ *World, h *Host) func() error {
 			h.change(func() { h.disk.removed = h.disk.wal.end().LSN })
 			return nothing

@@ -27,14 +27,7 @@ func (w *World) CommitLate(way string) (late time.Duration, err error) {
 			standbys = append(standbys, h)
 		}
 	}
-	if err := await(10*time.Second, "not all counted", func() error {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if n := len(p.server.sync.Members); n != len(standbys) {
-			return fmt.Errorf("%s waits for some of %d standbys", p.Name, n)
-		}
-		return nil
-	}); err != nil {
+	if err := p.awaitAllCounted(len(standbys)); err != nil {
 		return 0, err
 	}
 	has := standbys[len(standbys)-1] // gets the row, and confirms it
@@ -71,6 +64,18 @@ func (w *World) CommitLate(way string) (late time.Duration, err error) {
 		return 0, fmt.Errorf("row %d of %s: %w", row, p.Name, err)
 	}
 	return time.Since(at), w.Heal()
+}
+
+// awaitAllCounted waits until a primary's commits count on any of that many standbys.
+func (h *Host) awaitAllCounted(standbys int) error {
+	return await(10*time.Second, "not all counted", func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if n := len(h.server.sync.Members); n != standbys {
+			return fmt.Errorf("%s waits for some of %d standbys", h.Name, n)
+		}
+		return nil
+	})
 }
 
 // awaitPromotion waits until somebody is promoted after the first primary, and says when that was.

@@ -38,6 +38,16 @@ func TestV5LostLifeIsReplaced(t *testing.T) {
 
 // inWorld runs f in a world of its own that is whole. No promise may be broken in it.
 func inWorld(t *testing.T, opt sim.Options, f func(*testing.T, *sim.World)) {
+	brokenWorld(t, opt, func(t *testing.T, w *sim.World) {
+		f(t, w)
+		for _, v := range w.Violations() {
+			t.Error(v)
+		}
+	})
+}
+
+// brokenWorld does the same where f itself looks at what was broken.
+func brokenWorld(t *testing.T, opt sim.Options, f func(*testing.T, *sim.World)) {
 	opt.OpenRaft = openRaft(t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
 		w, err := sim.NewWorld(opt)
@@ -52,9 +62,6 @@ func inWorld(t *testing.T, opt sim.Options, f func(*testing.T, *sim.World)) {
 			t.Fatalf("at first: %v", err)
 		}
 		f(t, w)
-		for _, v := range w.Violations() {
-			t.Error(v)
-		}
 		if t.Failed() {
 			t.Logf("what happened:\n%s", w.Trace())
 		}

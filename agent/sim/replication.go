@@ -41,6 +41,7 @@ func (s *sender) confirmedAtLocked(lsn cluster.LSN) time.Time {
 type startReplication struct {
 	Member cluster.Member
 	End    cluster.Position
+	Last   int64 // the number of the record there, which no PostgreSQL tells or asks for
 	Sent   time.Time
 	Copy   bool // a copy of everything: pg_basebackup, pg_rewind
 	Look   bool // only whether the WAL is there
@@ -132,6 +133,9 @@ func (s *server) admit(c net.Conn, req startReplication) (me *sender, refusal st
 	}
 	if req.End.LSN < s.h.disk.removed {
 		return nil, errRemoved
+	}
+	if r := (record{End: req.End.LSN, Number: req.Last}); r.End != 0 && !s.h.disk.wal.has(r) {
+		s.h.world.violated("F3: %s streams to %s from %s of timeline %d on, where it has another record", s.h.Name, req.Member.Node, req.End.LSN, req.End.Timeline)
 	}
 	me = &sender{member: req.Member, conn: c, sent: req.End.LSN, flushed: []confirmation{{req.End.LSN, req.Sent}}, replied: now}
 	s.senders[me] = struct{}{}
@@ -236,7 +240,7 @@ func (s *server) receiveFrom(src agent.Source) {
 		return
 	}
 	s.receiver = rc
-	req := startReplication{Member: cluster.Member{Node: s.h.Name, Incarnation: s.h.disk.incarnation}, End: s.h.disk.wal.end(), Sent: time.Now()}
+	req := startReplication{Member: cluster.Member{Node: s.h.Name, Incarnation: s.h.disk.incarnation}, End: s.h.disk.wal.end(), Last: s.h.disk.wal.last(), Sent: time.Now()}
 	s.h.mu.Unlock()
 	defer s.h.change(func() {
 		if s.receiver == rc {
@@ -255,14 +259,26 @@ func (s *server) receiveFrom(src agent.Source) {
 	s.h.mu.Unlock()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	out := gob.NewEncoder(c)
-	if out.Encode(req) != nil {
+	if !s.tell(src, out, req) {
 		return
 	}
-	s.receive(ctx, rc, c, out, req.End.LSN)
+	s.receive(ctx, rc, c, src, out, req.End.LSN)
+}
+
+// tell sends its source what a standby says: how far it has flushed, in a confirmation or in its first message (V2).
+func (s *server) tell(src agent.Source, out *gob.Encoder, what any) (sent bool) {
+	wrong := s.h.world.cannotConfirm(s.h.Name, src)
+	if out.Encode(what) != nil {
+		return false
+	}
+	if wrong != "" {
+		s.h.world.violated("%s", wrong)
+	}
+	return true
 }
 
 // receive writes what comes, and replies.
-func (s *server) receive(ctx context.Context, rc *receiver, c net.Conn, out *gob.Encoder, last cluster.LSN) {
+func (s *server) receive(ctx context.Context, rc *receiver, c net.Conn, src agent.Source, out *gob.Encoder, last cluster.LSN) {
 	replies := make(chan cluster.LSN, 1)
 	s.h.world.live(func() {
 		tick := time.NewTicker(receiverStatusInterval)
@@ -274,7 +290,7 @@ func (s *server) receive(ctx context.Context, rc *receiver, c net.Conn, out *gob
 			case last = <-replies:
 			case <-tick.C:
 			}
-			if !s.h.thawed(servicePostgres, s.alive) || out.Encode(confirmation{last, time.Now()}) != nil {
+			if !s.h.thawed(servicePostgres, s.alive) || !s.tell(src, out, confirmation{last, time.Now()}) {
 				return
 			}
 		}
@@ -322,7 +338,9 @@ func (s *server) store(rc *receiver, m walMessage) (flushed cluster.LSN, ok bool
 		w.records = append(w.records, r)
 	}
 	for t, f := range m.Forks {
-		w.forks[t] = f
+		if _, have := w.forks[t]; !have { // a history file that is there is not fetched
+			w.forks[t] = f
+		}
 	}
 	if len(m.Records) > 0 {
 		s.received = w.end().LSN

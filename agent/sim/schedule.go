@@ -10,6 +10,7 @@ import (
 type Schedule struct {
 	Faults int           // how many
 	Pause  time.Duration // between their beginnings, on average
+	Settle time.Duration // in one of three, a majority has this long to be whole by itself when all is over; 0: in none
 }
 
 func (w *World) pick() *Host {
@@ -36,7 +37,7 @@ func (w *World) exp(mean time.Duration) time.Duration {
 func (w *World) primaryHost() *Host {
 	for _, h := range w.Hosts {
 		h.mu.Lock()
-		primary := h.server != nil && h.server.primaryLocked()
+		primary := h.server != nil && h.server.lawfulLocked()
 		h.mu.Unlock()
 		if primary {
 			return h
@@ -90,6 +91,9 @@ func (w *World) Play(s Schedule) error {
 		return err
 	}
 	w.Did("all faults are over")
+	if s.Settle > 0 && w.intN(3) == 0 {
+		return w.WithoutSome(s.Settle)
+	}
 	return w.Heal()
 }
 

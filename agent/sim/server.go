@@ -24,6 +24,7 @@ type server struct {
 	state        cluster.PostgresState
 	recovering   bool // pg_is_in_recovery
 	mayBePrimary bool // started as one, or a promotion was ordered in this life
+	byHand       bool // somebody promoted it, and not its agent
 	sync         agent.SyncList
 	since        time.Time
 
@@ -97,6 +98,10 @@ func (s *server) primaryLocked() bool {
 	return !s.dead && s.state == cluster.PostgresRunning && !s.recovering
 }
 
+// lawfulLocked says whether it takes writes and was made a primary by its agent. Nobody's clients are at one that somebody has
+// promoted by hand (docs/protocol.md, A7).
+func (s *server) lawfulLocked() bool { return s.primaryLocked() && !s.byHand }
+
 // Insert commits a row as a session of this host does, and gives the record once the commit is acknowledged: when the
 // list that is in force is satisfied. An error after ctx or the server has ended says nothing about the row.
 func (h *Host) Insert(ctx context.Context, row int64) error {
@@ -106,7 +111,7 @@ func (h *Host) Insert(ctx context.Context, row int64) error {
 		h.mu.Unlock()
 		return errNoServer
 	}
-	if !s.primaryLocked() {
+	if !s.lawfulLocked() {
 		h.mu.Unlock()
 		return errReadOnly
 	}

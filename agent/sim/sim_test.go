@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,12 +31,36 @@ var (
 
 // TestSchedules plays schedules of faults on whole clusters: no promise is broken, and each is whole again in the end.
 func TestSchedules(t *testing.T) {
+	var without minorities
+	t.Cleanup(func() { without.judge(t) }) // when all have ended
 	for i := range *seeds {
 		seed := *first + uint64(i)
 		t.Run(fmt.Sprintf("seed%d", seed), func(t *testing.T) {
 			t.Parallel()
-			playIn(t, seed, func(w *sim.World) error { return w.Play(sim.Schedule{Faults: 8, Pause: 4 * time.Second}) })
+			playIn(t, seed, func(w *sim.World) error {
+				err := w.Play(sim.Schedule{Faults: 8, Pause: 4 * time.Second, Settle: settle})
+				without.add(w.Minority())
+				return err
+			})
 		})
+	}
+}
+
+// minorities are the times with a minority away, over all schedules.
+type minorities struct{ whole, waited, unjudged atomic.Int64 }
+
+func (m *minorities) add(whole, waited, unjudged int) {
+	m.whole.Add(int64(whole))
+	m.waited.Add(int64(waited))
+	m.unjudged.Add(int64(unjudged))
+}
+
+// judge fails when too few majorities were whole by themselves for the check to be worth its name.
+func (m *minorities) judge(t *testing.T) {
+	whole, waited, unjudged := m.whole.Load(), m.waited.Load(), m.unjudged.Load()
+	t.Logf("without a minority %d were whole, %d waited for it and said so, %d had no quorum of votes", whole, waited, unjudged)
+	if all := whole + waited + unjudged; all >= 20 && whole < all/2 {
+		t.Errorf("without a minority %d of %d were whole: the schedules tested little", whole, all)
 	}
 }
 

@@ -35,7 +35,7 @@ func (w *wal) end() cluster.Position {
 		return cluster.Position{}
 	}
 	last := w.records[len(w.records)-1]
-	return cluster.Position{Timeline: last.Timeline, LSN: last.End}
+	return cluster.Position{Timeline: last.Timeline, LSN: last.End, Parent: w.forks[last.Timeline].Parent}
 }
 
 // index gives how many records end at or before lsn.
@@ -75,6 +75,14 @@ func (w *wal) highest() cluster.Timeline {
 		top = max(top, t)
 	}
 	return top
+}
+
+// last is the number of the last record; 0: there is none.
+func (w *wal) last() int64 {
+	if len(w.records) == 0 {
+		return 0
+	}
+	return w.records[len(w.records)-1].Number
 }
 
 // serves says whether somebody whose WAL ends at p can stream from here, as a walsender does: by timeline and LSN alone.

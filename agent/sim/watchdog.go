@@ -95,7 +95,7 @@ func (w *World) lookForTwo() {
 	var primaries []cluster.NodeID
 	for _, h := range w.Hosts {
 		h.mu.Lock()
-		if h.server != nil && h.server.primaryLocked() {
+		if h.server != nil && h.server.lawfulLocked() && !h.halted { // a frozen one takes none, and only a guard goes on with it (U6)
 			primaries = append(primaries, h.Name)
 		}
 		h.mu.Unlock()

@@ -16,7 +16,7 @@ func TestWatchdogResets(t *testing.T) {
 		old := w.FreezeGuardOfPrimary()
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
-		for limit := w.Time() + settle; !strings.Contains(w.Trace(), "is promoted to timeline 2") && w.Time() < limit; {
+		for limit := w.Time() + settle; !strings.Contains(w.Trace(), "is promoted to timeline 3") && w.Time() < limit; {
 			<-tick.C
 		}
 		if err := w.AwaitConverged(settle); err != nil {
@@ -24,7 +24,7 @@ func TestWatchdogResets(t *testing.T) {
 		}
 		trace := w.Trace()
 		reset := strings.Index(trace, old+": its watchdog resets it")
-		if next := strings.Index(trace, "is promoted to timeline 2"); reset < 0 || next < reset {
+		if next := strings.Index(trace, "is promoted to timeline 3"); reset < 0 || next < reset {
 			t.Error("want a reset, and a promotion after it")
 		}
 	})

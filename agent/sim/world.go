@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,6 +55,7 @@ type World struct {
 	history *history
 	log     *slog.Logger
 	running sync.WaitGroup
+	flaps   sync.WaitGroup // faults that end by themselves
 
 	mu      sync.Mutex
 	rand    *rand.Rand
@@ -65,6 +67,8 @@ type World struct {
 	away    bool // a disk is not mounted, and will be
 	froze   int  // how often a primary was frozen
 	thawed  int  // and how often one went on
+
+	minority minority
 
 	two bool // lookForTwo saw two at its last look; Watch's own
 }
@@ -132,13 +136,18 @@ func (w *World) Did(format string, args ...any) {
 	w.trace = append(w.trace, fmt.Sprintf("%9.3fs  ", w.Time().Seconds())+fmt.Sprintf(format, args...))
 }
 
-// violated notes that a promise was broken.
+// violated notes that a promise was broken; what is seen again and again is noted once.
 func (w *World) violated(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	w.Did("VIOLATED: %s", text)
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.faults = append(w.faults, text)
+	again := slices.Contains(w.faults, text)
+	if !again {
+		w.faults = append(w.faults, text)
+	}
+	w.mu.Unlock()
+	if !again {
+		w.Did("VIOLATED: %s", text)
+	}
 }
 
 // Violations are the promises that were broken.
@@ -212,8 +221,12 @@ func (h *Host) StartAgent() error {
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			return w.net.Dial(ctx, h.Name, cluster.NodeID(strings.TrimSuffix(addr, ":1")), serviceAgent)
 		},
-		Wake: call((*agent.Agent).Changed), OnAnswer: call((*agent.Agent).Answered),
-		Disk: call(func(*agent.Agent) { h.thawed(serviceDisk, p.writes) }), // its start is not held up: who starts it ends the fault
+		Wake: call(func(a *agent.Agent) {
+			w.named(h.Name, p.raft.View().Key)
+			a.Changed()
+		}),
+		OnAnswer: call((*agent.Agent).Answered),
+		Disk:     call(func(*agent.Agent) { h.thawed(serviceDisk, p.writes) }), // its start is not held up: who starts it ends the fault
 	})
 	if err != nil {
 		return err
@@ -244,7 +257,7 @@ func (h *Host) agentOptions(p *process, uid cluster.UID, log *slog.Logger) agent
 			PostgresAddr: string(h.Name) + ":5432", Tags: cluster.Tags{FailoverPriority: 1}, Version: cluster.Version},
 		Dynamic: cluster.Dynamic{SynchronousMode: w.opt.Mode, SynchronousModeStrict: w.opt.Strict, SynchronousNodeCount: 1, MaximumLagOnFailover: 1 << 20,
 			PrimaryStartTimeout: 30 * time.Second, PrimaryStopTimeout: 10 * time.Second, HeartbeatTimeout: w.opt.Heartbeat, Lease: lease},
-		Raft: p.raft, Guard: guardPort{p}, Postgres: postgresPort{p}, Disk: diskPort{p}, Clock: h.now, Log: log,
+		Raft: p.raft, Guard: guardPort{p}, Postgres: postgresPort{p}, Disk: diskPort{p}, Clock: h.now, Log: slog.New(promiseLog{log.Handler(), h}),
 	}
 }
 

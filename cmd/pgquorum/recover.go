@@ -185,7 +185,7 @@ func (o *recoverOptions) obstacle(ctx context.Context, s *survivor) error {
 // unknownTimeline says whether the data went on, behind a primary of a later term, after the store had last heard of the
 // cluster (F3).
 func (s *survivor) unknownTimeline() bool {
-	_, allotted := s.remains.View.Forks.TermOf(s.data.Position.Timeline)
+	_, allotted := s.remains.View.Forks.TermOf(s.data.Position)
 	return s.data.Position.Known() && !allotted
 }
 

@@ -223,7 +223,7 @@ func raftOptions(c *config.Config, uid cluster.UID, log *slog.Logger, a *atomic.
 	return raftfsm.Options{
 		Self: cluster.NodeID(c.Name), UID: uid, Scope: c.Scope,
 		Listen: c.Raft.Listen, Advertise: c.Raft.Advertise, DataDir: c.Raft.DataDir, Members: initial,
-		Heartbeat: c.Raft.HeartbeatTimeout, Clock: cluster.Boottime, Log: log,
+		Heartbeat: c.Raft.HeartbeatTimeout, SnapshotThreshold: c.Raft.SnapshotThreshold, Clock: cluster.Boottime, Log: log,
 		ServerTLS: server, ClientTLS: client,
 		Wake: call((*agent.Agent).Changed), OnAnswer: call((*agent.Agent).Answered),
 	}, nil

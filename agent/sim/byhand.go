@@ -1,0 +1,158 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"pgquorum/cluster"
+)
+
+// promoteByHand is pg_ctl promote on a standby, a few times over if somebody makes it a standby again in between: PostgreSQL
+// takes the first number after its own of which it has no history file, and nobody asks the guard. It says whether there was
+// a standby to promote. Whoever does that works around pgquorum (docs/protocol.md, A7): the list of a standby asks for
+// confirmations that nobody gives, but not where its agent has just started and knows no other member yet. What is to be held
+// is that nobody takes its WAL for the cluster's (F3).
+func (h *Host) promoteByHand(times int) bool {
+	done := false
+	h.change(func() {
+		s := h.server
+		if s == nil || s.dead || s.state != cluster.PostgresRunning || !s.recovering || s.mayBePrimary || h.stillLocked(servicePostgres) {
+			return
+		}
+		if s.receiver != nil {
+			s.receiver.stop()
+			s.receiver = nil
+		}
+		s.recovering, s.byHand, h.disk.source = false, true, nil
+		for range times {
+			h.world.Did("%s is promoted by hand to timeline %d", h.Name, h.disk.wal.switchByHand(h.world.number()))
+		}
+		done = true
+	})
+	return done
+}
+
+// switchByHand begins the timeline that PostgreSQL takes by itself.
+func (w *wal) switchByHand(number int64) cluster.Timeline {
+	to := w.end().Timeline + 1
+	for {
+		if _, taken := w.forks[to]; !taken {
+			break
+		}
+		to++
+	}
+	w.switchTo(to)
+	w.append(to, number, 0)
+	return to
+}
+
+// promotingByHand spends what may be lost: until its WAL is rewound, what the node had before counts for nobody either.
+func promotingByHand(w *World, h *Host) func() error {
+	if !h.isOff() && w.spend() {
+		h.promoteByHand(1 + w.intN(3))
+	}
+	return nothing
+}
+
+// PromoteByHandWhileCutOff cuts a standby off, promotes it by hand as often as is said, lets the others' primary move, and
+// heals the network. The number that the standby has come to may be the one that was allotted meanwhile.
+func (w *World) PromoteByHandWhileCutOff(times int) error {
+	p := w.primaryHost()
+	if p == nil || len(w.Hosts) != 3 {
+		return errors.New("want a primary and two standbys")
+	}
+	var next, alone *Host
+	for _, h := range w.Hosts {
+		if h != p {
+			next, alone = alone, h
+		}
+	}
+	w.Isolate(alone, true, true)
+	if !alone.promoteByHand(times) {
+		return fmt.Errorf("%s is no standby", alone.Name)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if got := p.Switchover(ctx, next.Name); w.primaryHost() != next {
+		return fmt.Errorf("switchover to %s: %d %s", next.Name, got.Code, got.Text)
+	}
+	return w.Heal()
+}
+
+// PromoteByHandAfterItsPromise cuts a standby off as soon as it has promised for a switchover, so that it knows nothing of the
+// next term and runs on without a source. It is promoted by hand twice, to the number that was allotted meanwhile. Healed, the
+// primary moves back, and then to that standby, under load all the time.
+func (w *World) PromoteByHandAfterItsPromise() error {
+	p := w.primaryHost()
+	if p == nil || len(w.Hosts) != 3 {
+		return errors.New("want a primary and two standbys")
+	}
+	var next, alone *Host
+	for _, h := range w.Hosts {
+		if h != p {
+			next, alone = alone, h
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	for _, h := range w.Hosts {
+		w.live(func() { w.Write(ctx, h) })
+	}
+	cut := make(chan error, 1)
+	w.live(func() {
+		cut <- w.awaitPromise(ctx, alone)
+		w.Isolate(alone, true, true)
+	})
+	if got := p.Switchover(ctx, next.Name); w.primaryHost() != next {
+		return fmt.Errorf("switchover to %s: %d %s", next.Name, got.Code, got.Text)
+	}
+	if err := <-cut; err != nil {
+		return err
+	}
+	for range 2 {
+		if err := await(time.Minute, "not promoted by hand", func() error {
+			if !alone.promoteByHand(1) {
+				return errNotRunning
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	if err := await(time.Minute, "it was not ended", func() error {
+		alone.mu.Lock()
+		defer alone.mu.Unlock()
+		if alone.server != nil && alone.server.byHand {
+			return fmt.Errorf("%s takes writes", alone.Name)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := w.Heal(); err != nil {
+		return err
+	}
+	w.Did("back to %s: %v", p.Name, next.Switchover(ctx, p.Name))
+	if err := w.AwaitConverged(time.Minute); err != nil {
+		return err
+	}
+	w.Did("to %s: %v", alone.Name, p.Switchover(ctx, alone.Name))
+	return nil
+}
+
+// awaitPromise waits until a standby has promised its second term.
+func (w *World) awaitPromise(ctx context.Context, h *Host) error {
+	for {
+		h.mu.Lock()
+		promised := h.disk.promise
+		h.mu.Unlock()
+		if promised >= 2 {
+			return nil
+		}
+		if err := pause(ctx, 50*time.Microsecond); err != nil {
+			return fmt.Errorf("%s promised nothing: %w", h.Name, err)
+		}
+	}
+}
