@@ -1,14 +1,13 @@
 // Command mutants breaks the safety rules one at a time and runs the tests that guard them: each must fail. A mutant that
-// survives shows a rule that no test would miss. The tree itself is not touched: everything happens in a copy of it, made
-// once, so that all mutants meet the same text.
+// survives shows a rule that no test would miss. Caught means that a check failed, in tests that pass before and after it on
+// the tree as it is: not that they were killed, could not be built, or did not end. The tree itself is not touched: everything
+// happens in a copy of it, made once, so that all mutants meet the same text.
 //
 //	go run ./scripts/mutants [-list] [-only NAME] [-sim SEEDS] [-out FILE] [RULE...]    all, one, or those of some rules, such as: L1 C1
 //	go run ./scripts/mutants -doc TESTS SIM > docs/mutants.md                          the page, from two files written with -out
 //
-// With -sim the tests are the simulation instead, for that many seeds: it shows which rules it would miss. What is broken in
-// pgctl it cannot see, which has models in its place.
-//
-// The same tests must pass in the copy as it is, before anything is broken in it.
+// With -sim the tests are the simulation instead, for that many seeds, or for as many as a mutant is known to need: it shows
+// which rules it would miss. What is broken in pgctl it cannot see, which has models in its place.
 package main
 
 import (
@@ -19,7 +18,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -30,7 +28,7 @@ func main() {
 	only := flag.String("only", "", "run the mutant of this `name` alone")
 	out := flag.String("out", "", "enter what came of each into this `file`, for -doc; what it says of others stays")
 	doc := flag.Bool("doc", false, "print the page docs/mutants.md, from two files that -out wrote: the tests' and the simulation's")
-	seeds := flag.Int("sim", 0, "play this many `seeds` of the simulation on each, instead of its own tests")
+	seeds := flag.Int("sim", 0, "play this many `seeds` of the simulation on each, or as many as it is known to need, instead of its own tests")
 	flag.Parse()
 	if *doc {
 		if err := page(os.Stdout, flag.Args()); err != nil {
@@ -40,9 +38,8 @@ func main() {
 		return
 	}
 	chosen := choose(*only, flag.Args())
-	var flags []string
 	if *seeds > 0 {
-		chosen, flags = simulated(chosen), []string{fmt.Sprintf("-seeds=%d", *seeds)}
+		chosen = simulated(chosen)
 	}
 	if len(chosen) == 0 {
 		fmt.Fprintf(os.Stderr, "mutants: none is named %q or of the rules %q: -list shows all\n", *only, flag.Args())
@@ -57,7 +54,7 @@ func main() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	bad, err := runAll(ctx, chosen, flags, func(r result) error { return enter(*out, *seeds, r) })
+	bad, err := runAll(ctx, chosen, *seeds, func(r result) error { return enter(*out, *seeds, r) })
 	stop()
 	switch {
 	case err != nil:
@@ -79,7 +76,7 @@ func choose(only string, rules []string) []mutant {
 
 // simulated gives those that the simulation can see, to be found by it.
 func simulated(chosen []mutant) []mutant {
-	chosen = slices.DeleteFunc(chosen, func(m mutant) bool { return strings.HasPrefix(m.file, "pgctl/") })
+	chosen = slices.DeleteFunc(chosen, mutant.modelled)
 	for i := range chosen {
 		chosen[i].pkg, chosen[i].run = "./agent/sim", "^TestSchedules$"
 	}
@@ -87,18 +84,18 @@ func simulated(chosen []mutant) []mutant {
 }
 
 // runAll tries one mutant after the other, says on stderr how it goes, and prints the table at the end. bad counts those
-// that were not caught, for whatever reason. The tests get flags besides; each result is told at once.
-func runAll(ctx context.Context, chosen []mutant, flags []string, tell func(result) error) (bad int, err error) {
+// that were not caught, for whatever reason. seeds: of the simulation; 0: their own tests. Each result is told at once.
+func runAll(ctx context.Context, chosen []mutant, seeds int, tell func(result) error) (bad int, err error) {
 	tree, err := copyTree(ctx)
 	if err != nil {
 		return 0, err
 	}
-	tree.flags = flags
+	tree.seeds = seeds
 	defer tree.remove()
 	var results []result
 	for i, m := range chosen {
 		began := time.Now()
-		r := result{Name: m.name}
+		r := result{Name: m.name, Seeds: tree.seedsOf(m.name)}
 		r.Verdict, r.By = tree.try(ctx, m)
 		if ctx.Err() != nil {
 			return 0, ctx.Err()

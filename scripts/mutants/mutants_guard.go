@@ -22,7 +22,7 @@ var mutantsOfGuard = []mutant{
 	{"fence-leaves-no-standby-signal", "U3", "pgctl/guard_fence.go",
 		"\tif err := writeStandbySignal(g.opt.DataDir); err != nil {", "\tif err := error(nil); err != nil {", "./pgctl", "^TestGuard$/^U4_fenced_is_durable$"},
 	{"marks-have-no-reserve", "U4", "pgctl/reserve.go",
-		"\treturn write()\n}", "\treturn err\n}", "./pgctl", "^TestReserve$"},
+		"\treturn write()\n}", "\treturn err\n}", "./pgctl", "^TestGuardOnAFullDiskSurvivesAPowerCut$"},
 	{"fenced-before-reaping", "U4", "pgctl/guard_fence.go",
 		"\tif f != nil {\n\t\t<-f.done\n", "\tif f != nil {\n\t\treturn nil\n", "./pgctl", "^TestGuard$/^U4_a_fence_order_ends"},
 	{"fence-mark-not-written", "U4", "pgctl/guard_fence.go",

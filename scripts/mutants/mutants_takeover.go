@@ -41,7 +41,7 @@ var mutantsOfTakeOver = []mutant{
 	{"watchdog-counted-from-the-heartbeat", "K5", "cluster/lease.go",
 		"p.TTL-p.Fence+p.Watchdog", "p.Watchdog", "./cluster", "^TestWaitForTheWatchdog$"},
 	{"watchdog-longer-than-recorded", "K5", "pgctl/guard_watchdog.go",
-		"case timeout > s.Timeout && s.Mode", "case timeout > 100*s.Timeout && s.Mode", "./pgctl", "^TestWatchdogDevice$"},
+		"case timeout > s.Timeout && s.Mode", "case timeout > 100*s.Timeout && s.Mode", "./pgctl", "^TestGuard$/^watchdog_longer_than_recorded"},
 	{"no-wait", "K5", "agent/decide/takeover.go",
 		"|| waitLeft(o) <= 0", "|| true", "./agent/decide", "^(TestTakeOver|TestInvariants)$"},
 	{"holder-attests-itself", "K5", "cluster/lease.go",

@@ -16,11 +16,12 @@ type result struct {
 	Name    string `json:"name"`
 	Verdict string `json:"verdict"`
 	By      string `json:"by,omitempty"`
+	Seeds   int    `json:"seeds,omitempty"` // of the simulation that were played; 0: as many as the record says
 }
 
 // record is what runs of many found.
 type record struct {
-	Seeds   int      `json:"seeds,omitempty"` // of the simulation; 0: the tests themselves
+	Seeds   int      `json:"seeds,omitempty"` // of the simulation, for most; 0: the tests themselves
 	Results []result `json:"results"`
 }
 
@@ -81,8 +82,8 @@ func page(w io.Writer, files []string) error {
 		return err
 	}
 	var rows []string
-	seen, byTests := 0, 0
-	for _, m := range mutants {
+	seen, byTests, played := 0, 0, 0
+	for _, m := range mutants { // what a record says of one that is no more counts nowhere
 		t, ok := tests.of(m.name)
 		if !ok {
 			return fmt.Errorf("%s: %s does not say what came of it", m.name, files[0])
@@ -91,20 +92,33 @@ func page(w io.Writer, files []string) error {
 			byTests++
 		}
 		s, tried := sim.of(m.name)
-		found := "not tried"
-		switch {
-		case strings.HasPrefix(m.file, "pgctl/"):
-			found = "not by models"
-		case tried && s.Verdict == caught:
-			found = s.By
-			seen++
-		case tried:
-			found = "no"
+		if tried && !m.modelled() {
+			played++
+			if s.Verdict == caught {
+				seen++
+			}
 		}
-		rows = append(rows, fmt.Sprintf("| %s | %s | `%s` | %s | %s |", m.rule, m.name, m.file, orVerdict(t), strings.TrimPrefix(found, "TestSchedules/")))
+		rows = append(rows, fmt.Sprintf("| %s | %s | `%s` | %s | %s |", m.rule, m.name, m.file, orVerdict(t), inSchedules(m, s, sim.Seeds)))
 	}
-	_, err = fmt.Fprintf(w, head, len(rows), byTests, seen, len(sim.Results), sim.Seeds, strings.Join(rows, "\n"))
+	_, err = fmt.Fprintf(w, head, len(rows), byTests, seen, played, sim.Seeds, strings.Join(rows, "\n"), stepsPage())
 	return err
+}
+
+// inSchedules says what the simulation made of a mutant; most were played on usual schedules.
+func inSchedules(m mutant, r result, usual int) string {
+	switch {
+	case m.modelled():
+		return "not by models"
+	case r.Name == "":
+		return "not tried"
+	case r.Verdict == caught:
+		return strings.Replace(r.By, "TestSchedules/seed", "seed ", 1)
+	case r.Verdict == endless:
+		return "never ends"
+	case r.Seeds > usual:
+		return fmt.Sprintf("not in %d", r.Seeds)
+	}
+	return "no"
 }
 
 func orVerdict(r result) string {
@@ -120,10 +134,18 @@ Each row is one rule of [protocol.md](protocol.md), broken by a change of the so
 scripts/mutants; "make mutants" tries them all, "go run ./scripts/mutants -only NAME" one. This page is printed by "go run ./scripts/mutants -doc".
 
 %d mutants were tried; in the last run of each, %d were caught by tests, those of the guard by the real guard process with a real PostgreSQL. The simulation by itself, which has models in the place of
-package pgctl, found %d of the %d that were tried on it, within %d schedules each. What it does not find breaks a second line behind another rule, changes only how long something takes, or
+package pgctl, found %d of the %d that were tried on it, within %d schedules each, or as many as the seed says. What it does not find breaks a second line behind another rule, changes only how long something takes, or
 needs what is not drawn; that is what the tests beside it are for.
 
 | rule | mutant | broken in | caught by | seen by the simulation |
 |---|---|---|---|---|
 %s
-`
+
+## Which steps rest on which rule
+
+A mutant breaks its rule, and with it the steps of the arguments for P1 and P2 (sections 14 and 15 of [protocol.md](protocol.md)) that rest on that rule: without it they do not follow. A step with parts stands for all of them.
+A rule on which none rests is for something else, which is said.
+
+| rule | steps of P1 | steps of P2 | how, or what for |
+|---|---|---|---|
+%s`
