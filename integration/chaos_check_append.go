@@ -13,6 +13,10 @@ type Txn struct {
 	Steps []ListStep `json:"steps"`
 }
 
+func (t Txn) reads() bool {
+	return !slices.ContainsFunc(t.Steps, func(s ListStep) bool { return s.Append })
+}
+
 // ListStep is one step: Value was appended, or List was read.
 type ListStep struct {
 	Key    int     `json:"key"`

@@ -56,6 +56,8 @@ type BankOp struct {
 	Balances []int64 `json:"balances,omitempty"`
 }
 
+func (o BankOp) reads() bool { return o.Amount == 0 }
+
 // CheckBank holds each read of all balances against what can never change: their sum, and that none is below zero.
 func CheckBank(ops []BankOp, total int64) (found []Violation) {
 	for _, op := range ops {
@@ -115,6 +117,8 @@ type RegisterOp struct {
 	Want int64  `json:"want,omitempty"` // of a cas: New is stored only over this
 	Old  int64  `json:"old"`
 }
+
+func (o RegisterOp) reads() bool { return o.Kind == "read" }
 
 // CheckRegisters says for each register whether one order explains what its clients saw.
 func CheckRegisters(ops []RegisterOp, limit time.Duration) (found []Violation) {

@@ -126,15 +126,23 @@ func (cl *chaosClient) end(call *Call, err error, committing bool) (good bool) {
 }
 
 // transaction runs statements, each a round trip, and commits. It says whether the commit was sent; rolled back, the
-// session is ready for another one.
-func (s *session) transaction(ctx context.Context, statements ...string) (results []*pgconn.Result, committing bool, err error) {
-	for _, statement := range statements {
+// session is ready for another one. The last round trip also asks for the timeline, which goes into the call.
+func (s *session) transaction(ctx context.Context, call *Call, statements ...string) (results []*pgconn.Result, committing bool, err error) {
+	for i, statement := range statements {
+		if i == len(statements)-1 {
+			statement += "; SELECT " + presentTimeline
+		}
 		more, err := s.PgConn().Exec(ctx, statement).ReadAll()
 		results = append(results, more...)
 		if err != nil {
 			_, rerr := s.PgConn().Exec(ctx, "ROLLBACK").ReadAll()
 			return results, false, errors.Join(err, rerr)
 		}
+	}
+	said := results[len(results)-1]
+	results = results[:len(results)-1]
+	if len(said.Rows) == 1 {
+		call.on(string(said.Rows[0][0]))
 	}
 	done, err := s.PgConn().Exec(ctx, "COMMIT").ReadAll()
 	if err == nil && (len(done) != 1 || done[0].CommandTag.String() != "COMMIT") {

@@ -50,6 +50,7 @@ func (r *chaosRun) converge(ctx context.Context) bool {
 	r.log.Converged = append(r.log.Converged, result)
 	r.mu.Unlock()
 	if err == nil {
+		r.wholeUsage(ctx)
 		r.sweepKept()
 	}
 	return err == nil

@@ -35,6 +35,7 @@ const (
 	faultTerminate   = "agent restart"
 	faultLoseData    = "data directory lost"
 	faultLoseRaft    = "raft store lost"
+	faultReplaced    = "host replaced" // both lost: an empty disk under the old name and address
 	faultClockJumped = "clock jump"
 )
 
@@ -85,6 +86,7 @@ var kinds = []drawn{
 	{kind: faultTerminate, weight: 3},
 	{kind: faultLoseData, weight: 1},
 	{kind: faultLoseRaft, weight: 1},
+	{kind: faultReplaced, weight: 1},
 	{kind: faultClockJumped, weight: 2, amount: [2]int{-120, 120}},
 }
 
@@ -127,21 +129,40 @@ func NewDraw(seed uint64, nodes int) *Draw {
 	return &Draw{rng: rand.New(rand.NewPCG(seed, 0)), nodes: nodes}
 }
 
-// loses says whether a node forgets with it what it has acknowledged: commits, or votes and promises. k and Raft bear one
-// such loss, so nothing else is lost beside it and the cluster is whole before and after.
-func (f Fault) loses() bool { return f.Kind == faultLoseData || f.Kind == faultLoseRaft }
+// loses says whether a node forgets with it what it has acknowledged: commits, or votes, entries and promises.
+//
+// In a step one host at most loses something, with the first fault or with the second of a pair, and the cluster is whole
+// before the step and after it. So the cluster stays within what is promised, whatever the other fault is and whenever the
+// loss comes, since what the other fault takes away is there again when it is over:
+//
+//   - Commits (P2). Before the step k is k_full, by one rule. k falls to 0 only with two data nodes (S5), and only the loss makes
+//     one of three go. So what was acknowledged before the loss is on another node too: a rule is satisfied by its
+//     primary (or a later one's) where a standby is lost, by all of its standbys where the primary is (C1), at the latest
+//     when the other fault is over.
+//   - Raft, of three nodes. The two stores that are left hold all that was committed, and whoever leads has the votes of
+//     both. The lost votes are given by nobody again: the node comes back under a new uid, when those two have committed
+//     its removal (docs/adr/0029). While the other fault keeps one of them away nothing is decided.
+//
+// Two losses are beyond it: one store of three commits no removal, and two data directories may be all that had a commit
+// where k is 1. Nor may the next loss come before the cluster is whole: while a node is out, k may be 0.
+func (f Fault) loses() bool {
+	return f.Kind == faultLoseData || f.Kind == faultLoseRaft || f.Kind == faultReplaced
+}
+
+// loses says whether a host loses something in this step.
+func (s Step) loses() bool { return s.First.loses() || s.Second != nil && s.Second.loses() }
 
 // Next draws the next step.
 func (d *Draw) Next() Step {
 	s := Step{First: d.fault(true)}
 	pair := d.rng.Float64() < chancePair
-	second := d.fault(false)
+	second := d.fault(!s.First.loses())
 	if pair {
 		s.Second = &second
 		s.OnChange = d.rng.Float64() < chanceOnChange
 		s.After = time.Duration(d.rng.Float64() * float64(maxAfter))
 	}
-	s.Converge = d.rng.Float64() < chanceConverge || s.First.loses()
+	s.Converge = d.rng.Float64() < chanceConverge || s.loses()
 	s.Rest = d.exponential(meanRest, 0, maxRest)
 	return s
 }

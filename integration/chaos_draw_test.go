@@ -28,6 +28,7 @@ func TestDrawBounds(t *testing.T) {
 	t.Parallel()
 	for _, nodes := range []int{3, 5} {
 		seen, pairs := map[string]bool{}, 0
+		lost := map[bool]map[string]int{true: {}, false: {}} // as the first of a step, as the second
 		d := NewDraw(1, nodes)
 		for range 5000 {
 			s := d.Next()
@@ -35,18 +36,26 @@ func TestDrawBounds(t *testing.T) {
 			if s.Second != nil {
 				faults = append(faults, *s.Second)
 				pairs++
-				if s.Second.loses() {
-					t.Fatalf("a data directory is lost beside another fault's beginning: %v, %v", s.First, s.Second)
+				if s.First.loses() && s.Second.loses() {
+					t.Fatalf("two hosts lose something in one step: %v, %v", s.First, s.Second)
 				}
 			}
-			for _, f := range faults {
+			for i, f := range faults {
 				seen[f.Kind+" "+f.What] = true
+				if f.loses() {
+					lost[i == 0][f.Kind]++
+				}
 				if f.Length < minFault || f.Length > maxFault || f.Target < 0 || f.Target >= nodes || f.Peer == f.Target || f.Peer < 0 || f.Peer >= nodes {
 					t.Fatalf("out of bounds: %+v", f)
 				}
 			}
-			if s.First.loses() && !s.Converge {
-				t.Fatalf("no wait for a whole cluster after a lost data directory: %+v", s)
+			if s.loses() && !s.Converge {
+				t.Fatalf("no wait for a whole cluster after a loss: %+v", s)
+			}
+		}
+		for first, kinds := range lost {
+			if len(kinds) != 3 {
+				t.Errorf("%d nodes: want all three kinds of losses, first of a step %t: %v", nodes, first, kinds)
 			}
 		}
 		for _, k := range kinds {
@@ -58,6 +67,23 @@ func TestDrawBounds(t *testing.T) {
 		}
 		if pairs < 1500 || pairs > 2500 {
 			t.Errorf("%d nodes: %d pairs of 5000, want about %.0f %%", nodes, pairs, 100*chancePair)
+		}
+	}
+}
+
+// A step loses something with either of its faults.
+func TestStepLoses(t *testing.T) {
+	t.Parallel()
+	kill, data, raft, both := Fault{Kind: faultKill}, Fault{Kind: faultLoseData}, Fault{Kind: faultLoseRaft}, Fault{Kind: faultReplaced}
+	for _, tt := range []struct {
+		step Step
+		want bool
+	}{
+		{Step{First: kill}, false}, {Step{First: kill, Second: &kill}, false},
+		{Step{First: data}, true}, {Step{First: raft, Second: &kill}, true}, {Step{First: both}, true}, {Step{First: kill, Second: &both}, true},
+	} {
+		if tt.step.loses() != tt.want {
+			t.Errorf("%v, %v: want %t", tt.step.First, tt.step.Second, tt.want)
 		}
 	}
 }

@@ -67,6 +67,8 @@ func (r *chaosRun) inject(ctx context.Context, f Fault) (begun, error) {
 		err = r.lose(&b, h, h.Data())
 	case faultLoseRaft:
 		err = r.lose(&b, h, h.Raft())
+	case faultReplaced:
+		err = r.lose(&b, h, h.Data(), h.Raft())
 	case faultClockJumped:
 		err = r.jump(&b, h, f)
 	default:
@@ -154,13 +156,23 @@ func (r *chaosRun) crash(b *begun, hosts ...*chaosHost) error {
 	return nil
 }
 
-// lose is a crash from which a directory does not come back.
-func (r *chaosRun) lose(b *begun, h *chaosHost, dir string) error {
+// lose is a crash from which directories do not come back.
+func (r *chaosRun) lose(b *begun, h *chaosHost, dirs ...string) error {
 	if err := r.crash(b, h); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return errors.Join(err, b.end())
+	if slices.Contains(dirs, h.Raft()) {
+		if err := h.compaction.another(h.Log()); err != nil {
+			return errors.Join(err, b.end())
+		}
+	}
+	if slices.Contains(dirs, h.Data()) {
+		h.freeSharedMemory() // nothing else knows of it then
+	}
+	for _, dir := range dirs {
+		if err := os.RemoveAll(dir); err != nil {
+			return errors.Join(err, b.end())
+		}
 	}
 	return nil
 }

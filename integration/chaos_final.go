@@ -2,9 +2,7 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,9 +14,7 @@ func (r *chaosRun) finish(ctx context.Context) error {
 	if err != nil {
 		r.violate(Violation{"final read", r.now(), err.Error()})
 	}
-	if r.log.Events, err = r.cluster.timedEvents(ctx); err != nil {
-		return err
-	}
+	r.log.Events = r.lastEvents(ctx)
 	r.stale = append(r.stale, unsettled(r.log.Events, r.began)...)
 	for _, h := range r.hosts {
 		h.mu.Lock()
@@ -104,7 +100,7 @@ func (r *chaosRun) readNode(ctx context.Context, h *Host, k *Kept) error {
 		return err
 	}
 	ops := &r.load.Ops
-	last := Txn{Call: Call{ID: r.load.ids.Add(1), Client: "final", Node: h.Name, Start: start, End: r.now(), Outcome: OK}}
+	last := Txn{Call: Call{ID: r.load.ids.Add(1), Client: finalClient, Node: h.Name, Start: start, End: r.now(), Outcome: OK}}
 	for key, list := range k.Lists {
 		last.Steps = append(last.Steps, ListStep{Key: key, List: list})
 	}
@@ -143,7 +139,7 @@ func readAllLists(ctx context.Context, conn *pgx.Conn) (map[int][]int64, error) 
 // readRegisters adds each used register's final value to the history, as a read.
 func (r *chaosRun) readRegisters(ctx context.Context, conn *pgx.Conn, h *Host) error {
 	ops := &r.load.Ops
-	call := Call{Client: "final", Node: h.Name, Start: r.now(), Outcome: OK}
+	call := Call{Client: finalClient, Node: h.Name, Start: r.now(), Outcome: OK}
 	rows, err := conn.Query(ctx, "SELECT k, v FROM registers WHERE k BETWEEN 1 AND $1", 1+len(ops.Registers)/registerOps)
 	if err != nil {
 		return err
@@ -177,34 +173,40 @@ func (r *chaosRun) checks(ctx context.Context, kept []Kept) []check {
 			return r.checkKept(kept)
 		}},
 		{"lists are strictly serializable", "no cycle of dependencies, also in the order of time; no aborted, intermediate or contradictory read", func() ([]Violation, string) {
-			txns, left := provenReads(ops.Txns, func(t Txn) Call { return t.Call }, func(t Txn) bool {
-				return !slices.ContainsFunc(t.Steps, func(s ListStep) bool { return s.Append })
-			}, r.stale)
+			txns, left := provenReads(ops.Txns, r.stale)
 			r.log.Excluded += left
 			return CheckAppend(txns), fmt.Sprintf("%d transactions, %d reads left out", len(txns), left)
 		}},
 		{"the bank's sum", fmt.Sprintf("each read of all balances sums to %d, none is below 0", accounts*initialBalance), func() ([]Violation, string) {
-			bank, left := provenReads(ops.Bank, func(o BankOp) Call { return o.Call }, func(o BankOp) bool { return o.Amount == 0 }, r.stale)
+			bank, left := provenReads(ops.Bank, r.stale)
 			r.log.Excluded += left
 			return CheckBank(bank, accounts*initialBalance), fmt.Sprintf("%d operations, %d reads left out", len(bank), left)
 		}},
 		{"registers are linearizable", "porcupine finds an order for each register", func() ([]Violation, string) {
-			registers, left := provenReads(ops.Registers, func(o RegisterOp) Call { return o.Call }, func(o RegisterOp) bool { return o.Kind == "read" }, r.stale)
+			registers, left := provenReads(ops.Registers, r.stale)
 			r.log.Excluded += left
 			return CheckRegisters(registers, searchTime), fmt.Sprintf("%d operations on %d registers, %d reads left out", len(registers), 1+len(registers)/registerOps, left)
 		}},
-		{"one primary acknowledges", "no two nodes on one timeline, none on an older one after a newer one's (P1)", r.checkTimelines},
+		{"one primary acknowledges", "each acknowledged operation names node and timeline: no two nodes on one timeline, none begun on an older one after a newer one's first (P1)", func() ([]Violation, string) {
+			return CheckTimelines(ops, r.stale)
+		}},
 		{"one primary is shown", "/primary is 200 on one node in a term, and never on an older term's after a newer one's", func() ([]Violation, string) {
 			_, yes := r.sampler.Samples()
 			return CheckShown(yes), fmt.Sprintf("%d answers 200, asked every %s", len(yes), samplePeriod)
 		}},
-		{"terms and timelines", "each term has one holder, terms grow, each timeline was made once, and the nodes tell the same", func() ([]Violation, string) {
-			return r.checkEvents(ctx)
+		{"terms", "all events of the run, read while it ran: none is missing, the nodes tell the same, and the acquisitions' terms are 1, 2, 3 and so on", func() ([]Violation, string) {
+			found, result := CheckTerms(r.log.Events)
+			return append(r.events.Found(), found...), result
 		}},
+		{"timelines", "each was made once, and the nodes tell the same", func() ([]Violation, string) { return r.checkHistory(ctx) }},
 		{"converges", fmt.Sprintf("within %s of the last fault: one primary, all others stream, k = k_full, one rule", settleTime), func() ([]Violation, string) {
 			return nil, r.convergence() // noted where it happened
 		}},
-		{"nothing leaks", usageBounds, r.checkUsage},
+		{"Raft's log is compacted", fmt.Sprintf("after %d entries, on each node: a snapshot is there, and the log begins after entry 1", chaosSnapshots), func() ([]Violation, string) {
+			return r.checkCompaction(ctx)
+		}},
+		{"nothing leaks", usageBounds(len(r.hosts)), r.checkUsage},
+		{"nothing grows", growthBounds, r.checkGrowth},
 	}
 }
 
@@ -227,58 +229,10 @@ func (r *chaosRun) checkKept(kept []Kept) (found []Violation, result string) {
 	return found, result + "all nodes read"
 }
 
-func (r *chaosRun) checkTimelines() (found []Violation, result string) {
-	var writes []Write
-	for _, op := range r.load.Ops.Inserts {
-		writes = append(writes, Write{ID: op.ID, Via: op.Client, Start: op.Start, End: op.End, Acked: op.Outcome == OK, Node: op.Node, Timeline: op.Timeline})
-	}
-	for _, proof := range TwoPrimaries(writes) {
-		found = append(found, Violation{"P1", 0, proof})
-	}
-	return found, fmt.Sprintf("%d inserts", len(writes))
-}
-
 func (r *chaosRun) convergence() string {
 	var longest time.Duration
 	for _, c := range r.log.Converged {
 		longest = max(longest, c.Took)
 	}
 	return fmt.Sprintf("%d times, the longest took %.1f s", len(r.log.Converged), longest.Seconds())
-}
-
-// checkEvents holds the agents' own history against what may be, and the nodes' against one another's.
-func (r *chaosRun) checkEvents(ctx context.Context) (found []Violation, result string) {
-	acquired := 0
-	var last Event
-	for _, e := range r.log.Events {
-		if e.Type != "leader_acquired" {
-			continue
-		}
-		acquired++
-		if e.Term <= last.Term {
-			found = append(found, Violation{"terms", 0, fmt.Sprintf("event %d: %s acquired term %d after %s acquired %d", e.ID, e.Node, e.Term, last.Node, last.Term)})
-		}
-		last = e.Event
-	}
-	var first string
-	for _, h := range r.hosts {
-		var history [][]any
-		if err := errors.Join(r.cluster.read(ctx, h.Host, "/history", &history)); err != nil {
-			found = append(found, Violation{"timelines", 0, err.Error()})
-			continue
-		}
-		seen := map[any]bool{}
-		for _, line := range history {
-			if seen[line[0]] {
-				found = append(found, Violation{"timelines", 0, fmt.Sprintf("%s: timeline %v stands twice in its history", h.Name, line[0])})
-			}
-			seen[line[0]] = true
-		}
-		if told := fmt.Sprint(history); first == "" {
-			first = told
-		} else if told != first {
-			found = append(found, Violation{"timelines", 0, fmt.Sprintf("%s tells another history: %s, and not %s", h.Name, told, first)})
-		}
-	}
-	return found, fmt.Sprintf("%d acquisitions among %d events, last term %d", acquired, len(r.log.Events), last.Term)
 }

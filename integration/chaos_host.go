@@ -27,6 +27,8 @@ type chaosHost struct {
 	frozen int        // faults that keep its disk hanging
 	seen   *Process   // whose end was noted
 	exits  []AgentExit
+
+	compaction compaction // of its Raft log
 }
 
 // AgentExit is an agent's end that no fault asked for.

@@ -3,6 +3,7 @@ package integration
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -21,17 +22,36 @@ const (
 
 // Call is what all operations have in common. Times count from the beginning of the run.
 type Call struct {
-	ID      int64         `json:"id"`
-	Client  string        `json:"client"`
-	Node    string        `json:"node"` // that the session stood to
-	Start   time.Duration `json:"start"`
-	End     time.Duration `json:"end"`
-	Outcome Outcome       `json:"outcome"`
-	Err     string        `json:"err,omitempty"`
+	ID       int64         `json:"id"`
+	Client   string        `json:"client"`
+	Node     string        `json:"node"`               // that the session stood to
+	Timeline uint32        `json:"timeline,omitempty"` // that the node wrote to; 0: it did not get to say
+	Start    time.Duration `json:"start"`
+	End      time.Duration `json:"end"`
+	Outcome  Outcome       `json:"outcome"`
+	Err      string        `json:"err,omitempty"`
+}
+
+// finalClient is the name under which the run itself reads what is left when all clients have stopped.
+const finalClient = "final"
+
+// on notes the timeline, as presentTimeline gives it.
+func (c *Call) on(timeline string) {
+	if number, err := strconv.ParseUint(timeline, 16, 32); err == nil { // else it stays unknown, which is a violation
+		c.Timeline = uint32(number)
+	}
 }
 
 func (c Call) String() string {
 	return fmt.Sprintf("%d by %s to %s at %.3f-%.3f s, %s", c.ID, c.Client, c.Node, c.Start.Seconds(), c.End.Seconds(), c.Outcome)
+}
+
+func (c Call) call() Call { return c }
+
+// operation is one of any workload.
+type operation interface {
+	call() Call
+	reads() bool // it changes nothing
 }
 
 // outcomeOf says what an error of the statement that commits leaves known. Before that statement was sent, nothing can
@@ -64,10 +84,9 @@ type ChaosOps struct {
 }
 
 // InsertOp puts one number into a set.
-type InsertOp struct {
-	Call
-	Timeline uint32 `json:"timeline,omitempty"` // that the row's WAL went to
-}
+type InsertOp struct{ Call }
+
+func (InsertOp) reads() bool { return false }
 
 // record keeps one operation.
 func record[T any](o *ChaosOps, list *[]T, op T) {
@@ -81,17 +100,17 @@ func (o *ChaosOps) calls() map[string][]Call {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return map[string][]Call{
-		"set":       callsOf(o.Inserts, func(op InsertOp) Call { return op.Call }),
-		"append":    callsOf(o.Txns, func(op Txn) Call { return op.Call }),
-		"bank":      callsOf(o.Bank, func(op BankOp) Call { return op.Call }),
-		"registers": callsOf(o.Registers, func(op RegisterOp) Call { return op.Call }),
+		"set":       callsOf(o.Inserts),
+		"append":    callsOf(o.Txns),
+		"bank":      callsOf(o.Bank),
+		"registers": callsOf(o.Registers),
 	}
 }
 
-func callsOf[T any](ops []T, call func(T) Call) []Call {
+func callsOf[T operation](ops []T) []Call {
 	calls := make([]Call, len(ops))
 	for i, op := range ops {
-		calls[i] = call(op)
+		calls[i] = op.call()
 	}
 	return calls
 }

@@ -184,7 +184,7 @@ func (p *picture) acked(r *chaosRun) {
 	seconds, most := int(r.now().Seconds())+1, 1
 	for _, calls := range r.load.Ops.calls() {
 		for _, c := range calls {
-			if c.Outcome != OK || c.Client == "final" {
+			if c.Outcome != OK || c.Client == finalClient {
 				continue
 			}
 			if counts[c.Node] == nil {

@@ -36,10 +36,10 @@ func unsettled(events []timedEvent, began time.Time) (windows []window) {
 
 // provenReads leaves out the reads that rest on no promise: those that a paused guard's Postgres answered, since P1
 // promises reads only where the guard is scheduled, and those before a shown primary's rule was settled (S4).
-func provenReads[T any](ops []T, call func(T) Call, reads func(T) bool, stale []window) (proven []T, excluded int) {
+func provenReads[T operation](ops []T, stale []window) (proven []T, excluded int) {
 	for _, op := range ops {
-		c := call(op)
-		if reads(op) && slices.ContainsFunc(stale, func(w window) bool { return w.node == c.Node && c.Start < w.end && c.End > w.start }) {
+		c := op.call()
+		if op.reads() && slices.ContainsFunc(stale, func(w window) bool { return w.node == c.Node && c.Start < w.end && c.End > w.start }) {
 			excluded++
 			continue
 		}

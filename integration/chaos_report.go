@@ -105,7 +105,7 @@ func (r *chaosRun) workloadTotals() (totals []workloadTotal) {
 				t.Failed++
 			case c.Outcome == Unknown:
 				t.Unknown++
-			case c.Client != "final":
+			case c.Client != finalClient:
 				t.OK++
 				acks = append(acks, c.End)
 			}

@@ -23,6 +23,7 @@ type chaosRun struct {
 	cluster *Cluster
 	hosts   []*chaosHost
 	sampler *Sampler
+	events  *eventLog
 	load    *ChaosLoad
 	began   time.Time
 	clocks  bool // wall clocks can be set
@@ -37,7 +38,7 @@ type chaosRun struct {
 
 // newChaosRun makes the hosts' supervisors; nothing is started.
 func newChaosRun(c *Cluster, opt ChaosOptions) *chaosRun {
-	r := &chaosRun{opt: opt, cluster: c, began: time.Now(), slowed: map[string]bool{}}
+	r := &chaosRun{opt: opt, cluster: c, began: time.Now(), slowed: map[string]bool{}, events: newEventLog()}
 	r.sampler = NewSampler(r.now)
 	r.log.Seed, r.log.Length = opt.Seed, opt.Length
 	for _, h := range c.Nodes() {
@@ -70,6 +71,7 @@ func (r *chaosRun) Run(ctx context.Context) (err error) {
 			}
 		})
 		background.Go(func() { r.sampler.Watch(ctx, h) })
+		background.Go(func() { r.events.Watch(ctx, h) })
 	}
 	if err := r.cluster.WaitConverged(ctx); err != nil {
 		return err
@@ -79,6 +81,7 @@ func (r *chaosRun) Run(ctx context.Context) (err error) {
 	if r.load, err = r.cluster.StartChaosLoad(loading, r.opt.Seed, r.hosts, r.sampler, &clients); err != nil {
 		return err
 	}
+	r.wholeUsage(ctx)
 	background.Go(func() { r.watchUsage(ctx) })
 	background.Go(func() { r.progress(ctx) })
 	if err := r.play(ctx, broken); err != nil {
@@ -120,7 +123,7 @@ func (r *chaosRun) play(ctx context.Context, broken <-chan error) error {
 		}
 		step := draw.Next()
 		r.log.Steps = append(r.log.Steps, step)
-		if step.First.loses() && !r.converge(ctx) {
+		if step.loses() && !r.converge(ctx) {
 			return nil
 		}
 		if err := r.step(ctx, step); err != nil {

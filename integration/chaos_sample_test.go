@@ -43,7 +43,7 @@ func TestProvenReads(t *testing.T) {
 		return BankOp{Call: c, Amount: amount}
 	}
 	ops := []BankOp{op("n1", 0, 99, 0), op("n1", 90, 110, 0), op("n1", 150, 160, 0), op("n1", 150, 160, 7), op("n2", 150, 160, 0), op("n1", 201, 210, 0)}
-	proven, excluded := provenReads(ops, func(o BankOp) Call { return o.Call }, func(o BankOp) bool { return o.Amount == 0 }, stale)
+	proven, excluded := provenReads(ops, stale)
 	if len(proven) != 4 || excluded != 2 || proven[1].Amount != 7 {
 		t.Errorf("want two reads of n1 left out, have %d left out and %v", excluded, proven)
 	}

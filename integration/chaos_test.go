@@ -36,7 +36,7 @@ func TestChaos(t *testing.T) {
 	if *chaosWeak {
 		parameters["synchronous_commit"] = "local"
 	}
-	c := New(t, built(t), Options{Nodes: *chaosNodes, OwnDisks: true, Parameters: parameters})
+	c := New(t, built(t), Options{Nodes: *chaosNodes, OwnDisks: true, Snapshots: chaosSnapshots, Parameters: parameters})
 	ctx, cancel := context.WithTimeout(t.Context(), length+10*time.Minute)
 	defer cancel()
 	run := newChaosRun(c, ChaosOptions{Length: length, Seed: seed, Nodes: *chaosNodes, Say: t.Logf})

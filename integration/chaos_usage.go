@@ -17,6 +17,9 @@ import (
 type Usage struct {
 	Node       string        `json:"node"`
 	At         time.Duration `json:"at"`
+	Whole      bool          `json:"whole,omitempty"` // the cluster was: all is as at rest, but for the clients
+	AgentPID   int           `json:"agent_pid"`
+	GuardPID   int           `json:"guard_pid"`
 	AgentRSS   int64         `json:"agent_rss"` // bytes
 	GuardRSS   int64         `json:"guard_rss"`
 	AgentFDs   int           `json:"agent_fds"`
@@ -60,6 +63,7 @@ func (r *chaosRun) usage(ctx context.Context, h *chaosHost) Usage {
 	agent, _ := h.Agent() // what does not run takes nothing
 	guard, _ := h.Guard()
 	h.mu.Unlock()
+	u.AgentPID, u.GuardPID = agent, guard
 	u.AgentRSS, u.AgentFDs = taken(agent)
 	u.GuardRSS, u.GuardFDs = taken(guard)
 	u.WAL = bytesUnder(filepath.Join(h.Data(), "pg_wal"))
@@ -128,46 +132,78 @@ func metricOf(text []byte, name string) float64 {
 	return value
 }
 
-// The bounds are on what a node takes at the end, a whole cluster, when the faults are over.
+// wholeUsage measures each node of a cluster that has just become whole, slots included.
+func (r *chaosRun) wholeUsage(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for _, h := range r.hosts {
+		if u, err := r.usageWithSlots(ctx, h); err == nil { // else it is measured the next time
+			u.Whole = true
+			r.noteUsage(u)
+		}
+	}
+}
+
+func (r *chaosRun) usageWithSlots(ctx context.Context, h *chaosHost) (u Usage, err error) {
+	u = r.usage(ctx, h)
+	slots, err := r.scan(ctx, h.Host, "SELECT count(*)::text FROM pg_replication_slots")
+	if err == nil {
+		u.Slots, err = strconv.Atoi(slots)
+	}
+	return u, err
+}
+
+// The bounds are on what a node takes when the cluster is whole, at the end and during the run. Where nothing leaked an
+// agent had at most 32 files and 57 goroutines there with three nodes, 45 and 74 with five, and 31 MB; a guard 16 files and 19 MB.
 const (
-	mostAgentRSS   = 192 << 20
-	mostGuardRSS   = 64 << 20
-	mostAgentFDs   = 100
-	mostGuardFDs   = 40
-	mostGoroutines = 250
-	mostSegments   = 32
-	mostRaft       = 128 << 20
+	mostAgentRSS  = 60 << 20
+	mostGuardRSS  = 32 << 20
+	mostGuardFDs  = 24
+	mostSegments  = 32
+	mostRaft      = 16 << 20
+	mostSnapshots = 3 // two are kept, beside one that is being written
 )
 
-const usageBounds = "agent 192 MB, 100 files, 250 goroutines; guard 64 MB, 40 files; one slot for each other node; 32 WAL segments of 16 MB; Raft 128 MB"
+// mostAgentFDs and mostGoroutines grow with the connections to other nodes.
+func mostAgentFDs(nodes int) int   { return 11 + 8*nodes }
+func mostGoroutines(nodes int) int { return 45 + 8*nodes }
+
+func usageBounds(nodes int) string {
+	return fmt.Sprintf("agent %d MB, %d files, %d goroutines; guard %d MB, %d files; %d slots; %d WAL segments of 16 MB; Raft %d MB, %d snapshots",
+		mostAgentRSS>>20, mostAgentFDs(nodes), mostGoroutines(nodes), mostGuardRSS>>20, mostGuardFDs, nodes-1, mostSegments, mostRaft>>20, mostSnapshots)
+}
 
 // checkUsage holds what each node takes at the end against the bounds.
 func (r *chaosRun) checkUsage() (found []Violation, result string) {
 	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
 	defer cancel()
 	for _, h := range r.hosts {
-		u := r.usage(ctx, h)
-		slots, err := r.scan(ctx, h.Host, "SELECT count(*)::text FROM pg_replication_slots")
+		u, err := r.usageWithSlots(ctx, h)
 		if err != nil {
 			found = append(found, Violation{"leak", u.At, err.Error()})
 		}
-		u.Slots, _ = strconv.Atoi(slots) // the error is the one above
 		r.noteUsage(u)
-		for _, b := range []struct {
-			name       string
-			have, most int64
-		}{
-			{"bytes of the agent", u.AgentRSS, mostAgentRSS}, {"bytes of the guard", u.GuardRSS, mostGuardRSS},
-			{"open files of the agent", int64(u.AgentFDs), mostAgentFDs}, {"open files of the guard", int64(u.GuardFDs), mostGuardFDs},
-			{"goroutines", int64(u.Goroutines), mostGoroutines}, {"slots", int64(u.Slots), int64(len(r.hosts) - 1)},
-			{"WAL segments", int64(u.Segments), mostSegments}, {"bytes of Raft", u.Raft, mostRaft},
-		} {
-			if b.have > b.most {
-				found = append(found, Violation{"leak", u.At, fmt.Sprintf("%s: %d %s, want at most %d", u.Node, b.have, b.name, b.most)})
-			}
-		}
-		result += fmt.Sprintf("%s: agent %d MB, %d files, %d goroutines; guard %d MB, %d files; %d slots; %d WAL segments, %d MB of all timelines; Raft %d MB, index %d, %d snapshots. ",
-			u.Node, u.AgentRSS>>20, u.AgentFDs, u.Goroutines, u.GuardRSS>>20, u.GuardFDs, u.Slots, u.Segments, u.WAL>>20, u.Raft>>20, u.Index, u.Snapshots)
+		found = append(found, CheckUsage(u, len(r.hosts))...)
+		result += fmt.Sprintf("%s: agent %d MB, %d files, %d goroutines; guard %d MB, %d files; %d slots; %d WAL segments, %d MB of all timelines; Raft %d KB, index %d, %d snapshots. ",
+			u.Node, u.AgentRSS>>20, u.AgentFDs, u.Goroutines, u.GuardRSS>>20, u.GuardFDs, u.Slots, u.Segments, u.WAL>>20, u.Raft>>10, u.Index, u.Snapshots)
 	}
 	return found, result
+}
+
+// CheckUsage holds what a node takes against the bounds.
+func CheckUsage(u Usage, nodes int) (found []Violation) {
+	for _, b := range []struct {
+		name       string
+		have, most int64
+	}{
+		{"bytes of the agent", u.AgentRSS, mostAgentRSS}, {"bytes of the guard", u.GuardRSS, mostGuardRSS},
+		{"open files of the agent", int64(u.AgentFDs), int64(mostAgentFDs(nodes))}, {"open files of the guard", int64(u.GuardFDs), mostGuardFDs},
+		{"goroutines", int64(u.Goroutines), int64(mostGoroutines(nodes))}, {"slots", int64(u.Slots), int64(nodes - 1)},
+		{"WAL segments", int64(u.Segments), mostSegments}, {"bytes of Raft", u.Raft, mostRaft}, {"Raft snapshots", int64(u.Snapshots), mostSnapshots},
+	} {
+		if b.have > b.most {
+			found = append(found, Violation{"leak", u.At, fmt.Sprintf("%s: %d %s, want at most %d", u.Node, b.have, b.name, b.most)})
+		}
+	}
+	return found
 }

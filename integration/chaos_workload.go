@@ -80,10 +80,8 @@ func (cl *chaosClient) insert(ctx context.Context, s *session) bool {
 	op := InsertOp{Call: call}
 	var addr, timeline string
 	err := s.QueryRow(ctx, insert, op.ID).Scan(&addr, &timeline)
+	op.on(timeline)
 	good := cl.end(&op.Call, err, true)
-	if number, perr := strconv.ParseUint(timeline, 16, 32); perr == nil {
-		op.Timeline = uint32(number)
-	}
 	record(&cl.load.Ops, &cl.load.Ops.Inserts, op)
 	return good
 }
@@ -139,7 +137,7 @@ func (cl *chaosClient) lists(ctx context.Context, s *session) bool {
 	call, ctx, cancel := cl.begin(ctx, s)
 	defer cancel()
 	op := Txn{Call: call, Steps: steps}
-	results, committing, err := s.transaction(ctx, text)
+	results, committing, err := s.transaction(ctx, &op.Call, text)
 	if err == nil {
 		err = readLists(steps, results[1:])
 	}
@@ -182,7 +180,7 @@ func (cl *chaosClient) transfer(ctx context.Context, s *session) bool {
 	defer cancel()
 	from := cl.rng.IntN(accounts)
 	op := BankOp{Call: call, From: from, To: (from + 1 + cl.rng.IntN(accounts-1)) % accounts, Amount: 1 + cl.rng.Int64N(20)}
-	_, committing, err := s.transaction(ctx,
+	_, committing, err := s.transaction(ctx, &op.Call,
 		fmt.Sprintf("%s; SELECT balance FROM accounts WHERE id IN (%d, %d)", beginSerializable, op.From, op.To),
 		fmt.Sprintf(`UPDATE accounts SET balance = balance - %[3]d WHERE id = %[1]d; UPDATE accounts SET balance = balance + %[3]d WHERE id = %[2]d;
 			INSERT INTO ledger VALUES (%[4]d, %[1]d, %[2]d, %[3]d)`, op.From, op.To, op.Amount, op.ID))
@@ -200,7 +198,7 @@ func (cl *chaosClient) balances(ctx context.Context, s *session) bool {
 	call, ctx, cancel := cl.begin(ctx, s)
 	defer cancel()
 	op := BankOp{Call: call}
-	results, committing, err := s.transaction(ctx, text)
+	results, committing, err := s.transaction(ctx, &op.Call, text)
 	for i := 1; i < len(results) && err == nil; i++ {
 		var n int64
 		if len(results[i].Rows) != 1 {
@@ -236,15 +234,17 @@ func (cl *chaosClient) register(ctx context.Context, s *session) bool {
 	switch cl.rng.IntN(3) {
 	case 0:
 		op.Kind, op.Want = "read", 0
-		row = s.QueryRow(ctx, "SELECT v FROM registers WHERE k = $1", op.Key)
+		row = s.QueryRow(ctx, "SELECT v, "+presentTimeline+" FROM registers WHERE k = $1", op.Key)
 	case 1:
 		op.Kind, op.Want, op.New = "write", 0, op.ID
-		row = s.QueryRow(ctx, exchange, op.Key, op.New)
+		row = s.QueryRow(ctx, exchange+", "+presentTimeline, op.Key, op.New)
 	default:
 		op.Kind, op.New = "cas", op.ID
-		row = s.QueryRow(ctx, replace, op.Key, op.Want, op.New)
+		row = s.QueryRow(ctx, replace+", "+presentTimeline, op.Key, op.Want, op.New)
 	}
-	err := row.Scan(&op.Old)
+	var timeline string
+	err := row.Scan(&op.Old, &timeline)
+	op.on(timeline)
 	good := cl.end(&op.Call, err, true)
 	record(ops, &ops.Registers, op)
 	return good

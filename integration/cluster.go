@@ -20,6 +20,7 @@ type Options struct {
 	OwnDisks  bool  // each host's data and raft are on a disk of its own, which can be frozen
 	RaftApart bool  // with OwnDisks: raft is not
 	DiskSize  int64 // of an own disk, in bytes; 0: 4 GB
+	Snapshots int   // raft.snapshot_threshold; 0: the default
 
 	Parameters map[string]string // of PostgreSQL, besides the ones that every scenario has
 }

@@ -24,6 +24,7 @@ type NodeFile struct {
 	RaftDir   string
 	BinDir    string
 	Heartbeat time.Duration
+	Snapshots int // raft.snapshot_threshold; 0: the default
 	Members   []*Host
 	Rewind    bool   // use_pg_rewind
 	Extra     string // YAML appended at top level
@@ -41,6 +42,10 @@ func (f NodeFile) Text() string {
 	for _, name := range slices.Sorted(maps.Keys(f.Parameters)) {
 		fmt.Fprintf(&parameters, "    %s: %q\n", name, f.Parameters[name])
 	}
+	snapshots := ""
+	if f.Snapshots > 0 {
+		snapshots = fmt.Sprintf("  snapshot_threshold: %d\n", f.Snapshots)
+	}
 	return fmt.Sprintf(`scope: itest
 name: %[1]s
 raft:
@@ -49,7 +54,7 @@ raft:
   members: {%[4]s}
   heartbeat_timeout: %[5]s
   insecure: true
-restapi:
+%[15]srestapi:
   listen: %[2]s:8008
   connect_address: %[2]s:8008
   authentication: {username: %[8]s, password: %[9]s}
@@ -73,14 +78,14 @@ postgresql:
 watchdog: {mode: off}
 log: {level: debug, format: text}
 %[12]s`, f.Name, f.Addr, f.RaftDir, strings.Join(members, ", "), f.Heartbeat, f.DataDir, f.BinDir,
-		apiUser, apiPassword, password, subnet, f.Extra, parameters.String(), f.Rewind)
+		apiUser, apiPassword, password, subnet, f.Extra, parameters.String(), f.Rewind, snapshots)
 }
 
 // nodeFile is the host's file with everything as it should be.
 func (c *Cluster) nodeFile(h *Host) NodeFile {
 	return NodeFile{
 		Name: h.Name, Addr: h.Addr, DataDir: h.Data(), RaftDir: h.Raft(), BinDir: c.lab.PostgresIn,
-		Rewind: c.lab.hasRewind(), Heartbeat: c.opt.Heartbeat, Members: c.Hosts[:c.opt.Nodes], Parameters: c.opt.Parameters,
+		Rewind: c.lab.hasRewind(), Heartbeat: c.opt.Heartbeat, Snapshots: c.opt.Snapshots, Members: c.Hosts[:c.opt.Nodes], Parameters: c.opt.Parameters,
 	}
 }
 

@@ -137,15 +137,20 @@ func (c *Cluster) timedEvents(ctx context.Context) (most []timedEvent, err error
 			most = events
 		}
 	}
-	for i, e := range most {
+	return most, readTimes(most)
+}
+
+// readTimes gives the events their moments, from the text.
+func readTimes(events []timedEvent) (err error) {
+	for i, e := range events {
 		if e.Text == "" {
 			continue
 		}
-		if most[i].Time, err = time.Parse(time.RFC3339Nano, e.Text); err != nil {
-			return nil, fmt.Errorf("event %d: %w", e.ID, err)
+		if events[i].Time, err = time.Parse(time.RFC3339Nano, e.Text); err != nil {
+			return fmt.Errorf("event %d: %w", e.ID, err)
 		}
 	}
-	return most, nil
+	return nil
 }
 
 // takeOverPhases takes an outage apart: events say when, the nodes' phases how long before that. Nil where no other

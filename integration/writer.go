@@ -176,7 +176,11 @@ func clientConfig(from *Namespace, dsn string, timeout time.Duration) (*pgx.Conn
 
 // insert says where the row was written: the address that took it, and the timeline that its WAL goes to.
 const insert = `INSERT INTO writes VALUES ($1)
-RETURNING host(inet_server_addr()), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)`
+RETURNING host(inet_server_addr()), ` + presentTimeline
+
+// presentTimeline is the timeline to which the server's WAL goes, in eight hexadecimal digits. It is the same for all of a
+// session on a primary: a promotion comes before such a session, and a demotion is a restart.
+const presentTimeline = `substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)`
 
 // write inserts one row after another, reconnecting whenever anything is wrong.
 func (l *Load) write(via, dsn string, from *Namespace, timeout, again time.Duration) {
