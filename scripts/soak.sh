@@ -55,7 +55,7 @@ while [ "$(date +%s)" -lt "$end" ]; do
 		printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$kind" "$seed" "$amount" "$result" "$(($(date +%s) - began))" \
 			"$(code)" "$(date -u +%F)" >>"$record"
 		if [ "$result" = FAILED ]; then
-			echo "soak: $kind failed with seed $seed: what it kept is in integration/out; the next call goes on behind it" >&2
+			echo "soak: $kind failed with seed $seed: what it kept is in integration/out; the next call plays it again first if the code is another by then, else it goes on behind it" >&2
 			exit 1
 		fi
 	done
