@@ -24,7 +24,7 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 }
 
-// stop closes everything in the order that Raft needs: nothing goes out or comes in any more, then Raft itself, then
+// stop closes everything in the order that Raft needs: nothing goes out or comes in any more, then Raft itself once it has answered who asked for a transfer, then
 // the heartbeats in handling, and the store last, because Raft panics on a heartbeat whose store is closed.
 func (n *Node) stop() error {
 	if n.watch != nil {
@@ -40,6 +40,7 @@ func (n *Node) stop() error {
 		errs = append(errs, n.trans.Close())
 	}
 	if n.raft != nil {
+		n.transfers.close(2 * n.raft.ReloadableConfig().ElectionTimeout)
 		errs = append(errs, n.raft.Shutdown().Error())
 	}
 	errs = append(errs, n.acks.stop(context.Background()))

@@ -24,7 +24,9 @@ func (n *Node) Transfer(ctx context.Context, to cluster.NodeID) error {
 			return fmt.Errorf("transfer to %s: want another voter, it is %s", to, s.Suffrage)
 		}
 		err := n.propose(ctx, func(time.Duration) error {
-			n.transfers.begin()
+			if !n.transfers.begin() {
+				return raft.ErrRaftShutdown
+			}
 			defer n.transfers.end()
 			return n.raft.LeadershipTransferToServer(s.ID, s.Address).Error()
 		})
@@ -45,20 +47,46 @@ func (n *Node) Transfer(ctx context.Context, to cluster.NodeID) error {
 type transfers struct {
 	mu      sync.Mutex
 	running int             // calls of ours that have not ended
+	closing bool            // none begins any more
+	idle    chan struct{}   // closed when closing and the last call has ended
 	since   cluster.Instant // of the first of an unbroken row of refusals without a call of ours; zero: none
 }
 
-func (t *transfers) begin() {
+// begin is false once Raft is about to stop.
+func (t *transfers) begin() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closing {
+		return false
+	}
 	t.running++
 	t.since = 0
+	return true
 }
 
 func (t *transfers) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.running--
+	if t.closing && t.running == 0 {
+		close(t.idle)
+	}
+}
+
+// close lets no further transfer begin and waits for those under way, at most so long: raft v1.8.0 never answers one that is
+// still in its queue when it stops, and whoever asked would wait for ever. While it runs, it answers within an election timeout.
+func (t *transfers) close(wait time.Duration) {
+	t.mu.Lock()
+	t.closing, t.idle = true, make(chan struct{})
+	if t.running == 0 {
+		close(t.idle)
+	}
+	idle := t.idle
+	t.mu.Unlock()
+	select {
+	case <-idle:
+	case <-time.After(wait):
+	}
 }
 
 // answered takes what Raft said to a proposal at that moment.

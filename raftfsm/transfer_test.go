@@ -35,7 +35,9 @@ func TestTransferThatNeverEnds(t *testing.T) {
 		t.Errorf("after another answer (%v): refusing for %v", err, stuck())
 	}
 
-	n.transfers.begin()
+	if !n.transfers.begin() {
+		t.Fatal("a transfer may not begin")
+	}
 	refuse()
 	if got := stuck(); got != 0 {
 		t.Errorf("with a transfer of ours under way: %v", got)
@@ -50,4 +52,36 @@ func TestTransferThatNeverEnds(t *testing.T) {
 	if got := stuck(); got != 0 {
 		t.Errorf("after a commit: %v", got)
 	}
+}
+
+// Raft stops only once the transfers under way have their answers, but not for ever; none begins any more.
+func TestTransfersEndBeforeRaftStops(t *testing.T) {
+	t.Parallel()
+	var ts transfers
+	if !ts.begin() {
+		t.Fatal("a transfer may not begin")
+	}
+	stopped := make(chan struct{})
+	go func() {
+		ts.close(time.Hour)
+		close(stopped)
+	}()
+	eventually(t, "no further transfer", func() bool {
+		if !ts.begin() {
+			return true
+		}
+		ts.end()
+		return false
+	})
+	select {
+	case <-stopped:
+		t.Error("it did not wait for the transfer")
+	default:
+	}
+	ts.end()
+	<-stopped
+
+	var hangs transfers
+	hangs.begin()
+	hangs.close(time.Millisecond) // returns
 }
