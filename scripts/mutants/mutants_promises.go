@@ -54,6 +54,8 @@ var mutantsOfPromises = []mutant{
 		"\t\terr = f.Sync()\n", "\t\terr = nil\n", "./pgctl", "^TestMarksSurviveAPowerCut$"},
 	{"promises-name-not-fsynced", "V1", "pgctl/marks_io.go",
 		"\terr = d.Sync()\n", "\terr = nil\n", "./pgctl", "^TestMarksSurviveAPowerCut$"},
+	{"promise-without-cut", "V2", "agent/peerserver.go",
+		"if err := a.pg.Cut(ctx); err != nil {", "if err := error(nil); err != nil {", "./agent", "^TestV1PromiseIsMadeInOrder$"},
 	{"cut-by-reload-alone", "V2", "pgctl/cut.go",
 		"return run, p.endReceiver(quick, run)", "_ = quick\n\treturn run, nil", "./pgctl", "^TestCutWithReplayPaused$"},
 	{"replay-lsn-as-position", "V3", "pgctl/position.go",
