@@ -4,6 +4,7 @@ package pgquorum_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -121,7 +122,7 @@ func check(name string, text []byte) (complaints []string) {
 	}
 	for _, call := range forbiddenCalls(name) {
 		if uses(file, call) {
-			complain("%s.%s: %s", call.pkg, call.name, call.why)
+			complain("%s.%s: %s", cmp.Or(call.pkg, "a value's"), call.name, call.why)
 		}
 	}
 	return complaints
@@ -170,7 +171,7 @@ func forbiddenOurs(name, top, imported string) string {
 	return fmt.Sprintf("%s may import %v of ours; only cmd knows all", top, ours[top])
 }
 
-// call is a function that some files may not use.
+// call is a function that some files may not use, or a method; pkg: of the function, empty for a method of anything.
 type call struct{ pkg, name, why string }
 
 func forbiddenCalls(name string) (calls []call) {
@@ -186,16 +187,24 @@ func forbiddenCalls(name string) (calls []call) {
 	if strings.HasPrefix(name, "agent/decide/") && !test {
 		calls = append(calls, call{"time", "Now", "time is data in the policy"})
 	}
+	if clockless.MatchString(name) && !test {
+		for _, of := range []call{{"time", "Parse", ""}, {"", "Unix", ""}, {"", "UnixMilli", ""}, {"", "UnixMicro", ""}, {"", "UnixNano", ""}} {
+			calls = append(calls, call{of.pkg, of.name, "the wall clock may jump: only names and texts for people are made of it"})
+		}
+	}
 	return calls
 }
 
-// uses says whether the file mentions pkg.name.
+// clockless are the files that decide, and that measure for those: differences of time.Now are of the monotonic clock, and a wall
+// clock's reading is known by what it is made from or into.
+var clockless = regexp.MustCompile(`^(agent|raftfsm)/|^pgctl/guard`)
+
+// uses says whether the file mentions pkg.name, or a method of that name when pkg is empty.
 func uses(file *ast.File, c call) (found bool) {
 	ast.Inspect(file, func(n ast.Node) bool {
 		if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == c.name {
-			if x, ok := sel.X.(*ast.Ident); ok && x.Name == c.pkg {
-				found = true
-			}
+			x, ok := sel.X.(*ast.Ident)
+			found = found || c.pkg == "" && (!ok || x.Name != "time") || ok && x.Name == c.pkg
 		}
 		return !found
 	})
@@ -218,6 +227,9 @@ func TestHouseSeesViolations(t *testing.T) {
 		{"decide to cluster", "agent/decide/a.go", imports("pgquorum/cluster"), false},
 		{"decide reads files", "agent/decide/a.go", imports("os"), true},
 		{"decide reads the clock", "agent/decide/a.go", "package p\nimport \"time\"\nvar x = time.Now()\n", true},
+		{"the guard takes the wall clock's reading", "pgctl/guard_a.go", "package p\nimport \"time\"\nvar x = time.Now().UnixNano()\n", true},
+		{"raftfsm reads a wall clock's text", "raftfsm/a.go", "package p\nimport \"time\"\nvar x, _ = time.Parse(time.RFC3339, \"\")\n", true},
+		{"raftfsm sets a deadline in the past", "raftfsm/a.go", "package p\nimport \"time\"\nvar x = time.Unix(1, 0)\n", false},
 		{"api to raftfsm", "api/a.go", imports("pgquorum/raftfsm"), true},
 		{"sim's tests to raftfsm", "agent/sim/a_test.go", imports("pgquorum/raftfsm"), false},
 		{"sim to raftfsm", "agent/sim/a.go", imports("pgquorum/raftfsm"), true},
