@@ -144,7 +144,7 @@ func wantVerdict(t *testing.T, w *diskWatch, part string) {
 }
 
 // B2: a probe has 2 s from its own beginning, one is under way at a time, and one that ends late mends the verdict.
-func TestB2probeDeadline(t *testing.T) {
+func TestB2ProbeDeadline(t *testing.T) {
 	probing(t, func(t *testing.T, d *fakeDisk, w *diskWatch, _ func(time.Duration)) {
 		wantVerdict(t, w, "")
 		release := d.hang()

@@ -48,7 +48,7 @@ var mutantsOfTheRest = []mutant{
 		"case s.DiskFault != \"\":", "case s.DiskFault == \"never\":", "./agent/decide", "^TestB2NoCandidate$"},
 	{"hung-write-has-no-deadline", "B2", "agent/disk.go",
 		"\tp.say(probed{free: free}, cluster.DiskHung,", "\t_ = fmt.Sprint(free, cluster.DiskHung,",
-		"./agent", "^TestB2(probeDeadline|HolderFencesThenClosesTransport)$"},
+		"./agent", "^TestB2(ProbeDeadline|HolderFencesThenClosesTransport)$"},
 	{"transport-waits-for-the-durable-fence", "B2", "agent/act_disk.go",
 		"limit, cancel := context.WithTimeout(ctx, fenceWait)", "limit, cancel := context.WithTimeout(ctx, 1000*fenceWait)",
 		"./agent", "^TestB2HolderFencesThenClosesTransport$"},
