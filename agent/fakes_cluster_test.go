@@ -32,6 +32,7 @@ type fakeCluster struct {
 	term    uint64 // Raft's
 	barrier uint64
 	age     time.Duration // that every voter attests
+	behind  bool          // the state is from before
 	stuck   time.Duration // for which the leader has refused every proposal
 	heard   map[cluster.NodeID]bool
 	applied []cluster.Command

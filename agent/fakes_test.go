@@ -196,7 +196,7 @@ func (f *fakeConsensus) View() *cluster.View { return f.c.current() }
 func (f *fakeConsensus) Status() cluster.RaftStatus {
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()
-	s := cluster.RaftStatus{State: cluster.RaftFollower, Term: f.c.term, Leader: f.c.leader, Voters: f.c.voters, Nonvoters: f.c.nonvoters}
+	s := cluster.RaftStatus{State: cluster.RaftFollower, Term: f.c.term, Leader: f.c.leader, Voters: f.c.voters, Nonvoters: f.c.nonvoters, Recalled: !f.c.behind}
 	if f.c.leader == f.self {
 		s.State, s.TransferStuck = cluster.RaftLeader, f.c.stuck
 	}

@@ -111,6 +111,46 @@ func TestS3UpkeepProvesAhead(t *testing.T) {
 	})
 }
 
+// S3: the list, slots and settings stay while the state does not name all that this node knew before, nor its own data: those of
+// whom it does not name would be taken away.
+func TestS3UpkeepWaitsForTheState(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *fakeCluster) {
+		n2 := c.nodes["n2"]
+		behind := func(b bool) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.behind = b
+		}
+		behind(true)
+		c.start(func() { n2.upkeep(c.life) })
+		pass(time.Minute)
+		want := func(n int, when string) {
+			t.Helper()
+			for _, call := range []string{"n2 EnsureSlots", "n2 Configure"} {
+				if got := c.calls.count(call); min(got, 1) != n {
+					t.Errorf("%s: %d calls of %s", when, got, call)
+				}
+			}
+		}
+		want(0, "with a state from before")
+		var known cluster.Incarnation
+		register := func(i cluster.Incarnation) {
+			c.edit(func(v *cluster.View) {
+				n := v.Nodes["n2"]
+				known, n.Incarnation = n.Incarnation, i
+				v.Nodes["n2"] = n
+			})
+		}
+		register("")
+		behind(false)
+		pass(time.Minute)
+		want(0, "with a state that does not name this node's data")
+		register(known)
+		pass(time.Minute)
+		want(1, "with the state as it was")
+	})
+}
+
 // S3: while a take-over sets the list itself, upkeep writes none.
 func TestS3UpkeepLeavesATakeOverAlone(t *testing.T) {
 	t.Parallel()

@@ -67,11 +67,11 @@ func (a *Agent) untilRetry(action decide.Action) time.Duration {
 	return max(at.Sub(a.opt.Clock()), time.Millisecond)
 }
 
-// note logs a decision when it differs from the last, and keeps what the node asks of the holder.
+// note logs a decision when it differs from the last, be it that it asks again where it waited for answers, and keeps what the node asks of the holder.
 func (a *Agent) note(ctx context.Context, o *decide.Observation, d decide.Decision) {
 	wants := decide.WantsOut(o)
 	a.mu.Lock()
-	same := a.said.Action == d.Action && a.said.Reason == d.Reason && a.said.Detail == d.Detail && a.said.Node == d.Node
+	same := (a.said.Action == d.Action || a.said.Action.Asks() && d.Action.Asks()) && a.said.Reason == d.Reason && a.said.Detail == d.Detail && a.said.Node == d.Node
 	asked := wants != "" && wants != a.wantsOut
 	began := o.Local.Postgres.Streaming && !a.streamed // the holder adds a standby only on its own answer (S8)
 	a.said, a.wantsOut, a.streamed = d, wants, o.Local.Postgres.Streaming

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -122,7 +123,14 @@ func (a *Agent) promise(ctx context.Context, q promiseRequest) (cluster.Promise,
 		return cluster.Promise{}, err
 	}
 	p.Position = pos
-	a.log.InfoContext(ctx, "promised", "term", q.Term, "to", q.From, "timeline", pos.Timeline, "lsn", pos.LSN.String(), "fenced", p.Fenced)
+	level := slog.LevelInfo
+	a.mu.Lock()
+	if a.promisedSaid == p { // asked for again, by who waits for another node
+		level = slog.LevelDebug
+	}
+	a.promisedSaid = p
+	a.mu.Unlock()
+	a.log.Log(ctx, level, "promised", "term", q.Term, "to", q.From, "timeline", pos.Timeline, "lsn", pos.LSN.String(), "fenced", p.Fenced)
 	return p, nil
 }
 

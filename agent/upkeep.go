@@ -27,7 +27,7 @@ func (a *Agent) upkeep(ctx context.Context) {
 	for due := true; ; {
 		o := a.observe()
 		key := upkeepKey{len(o.View.Nodes), o.Local.Postgres.StartTime}
-		if (due || key != last) && o.Local.Postgres.State == cluster.PostgresRunning && o.Job.Action == "" {
+		if (due || key != last) && o.Local.Postgres.State == cluster.PostgresRunning && o.Job.Action == "" && decide.KnowsItsCluster(o) {
 			a.keepOrder(ctx, o, key != last, rounds%standbyRounds == 0)
 			last, rounds = key, rounds+1
 		}

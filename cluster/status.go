@@ -24,6 +24,7 @@ type RaftStatus struct {
 	Voters      []NodeID      `json:"voters"`       // of the latest configuration
 	Nonvoters   []NodeID      `json:"nonvoters,omitempty"`
 	Waiting     string        `json:"waiting,omitempty"` // what this node waits for to become a member; empty: it is one
+	Recalled    bool          `json:"recalled"`          // the state is as new again as this node had it before its agent was started
 
 	TransferStuck time.Duration `json:"transfer_stuck,omitempty"` // leader: for how long it has refused every proposal for a transfer of leadership that nobody makes
 }

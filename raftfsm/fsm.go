@@ -13,8 +13,9 @@ import (
 // fsm is the replicated state machine as Raft sees it: it decodes, hands the command to its rule (apply_*.go) and
 // publishes the next view. Raft calls its changing methods from one goroutine at a time; View may be called from any.
 type fsm struct {
-	view atomic.Pointer[cluster.View]
-	wake func()
+	view   atomic.Pointer[cluster.View]
+	recall atomic.Pointer[recall] // nil until Raft has opened
+	wake   func()
 }
 
 var (

@@ -95,7 +95,7 @@ func TestL6ConfigUnderASnapshotDoesNotCount(t *testing.T) {
 	if err := logs.StoreLogs([]*raft.Log{configEntry(8, "n1", "n2", "n3")}); err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := loadConfigs(logs, snaps)
+	c, _, _, err := loadConfigs(logs, snaps)
 	if err != nil {
 		t.Fatal(err)
 	}

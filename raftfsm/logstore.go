@@ -15,6 +15,7 @@ type logStore struct {
 	raft.LogStore
 	configs *configs
 	names   *readmits
+	recall  *recall
 }
 
 // StoreLog stores one entry.
@@ -49,6 +50,7 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	if high >= last {
 		s.configs.drop(low, high)
 		s.names.drop(low, high)
+		s.recall.cut(low)
 	}
 	return nil
 }
@@ -85,13 +87,13 @@ type indexedConfig struct {
 }
 
 // loadConfigs reads the configurations of the newest snapshot and of the log behind it, and the nodes that the log gives to
-// another uid. What the snapshot covers is not looked at: when a leader has sent the snapshot, Raft leaves the older log where
+// another uid, and what the state must come to again. What the snapshot covers is not looked at: when a leader has sent the snapshot, Raft leaves the older log where
 // it is, with entries that may never have been committed, and the next entries begin behind a gap.
-func loadConfigs(logs raft.LogStore, snaps raft.SnapshotStore) (*configs, *readmits, error) {
-	c, given := &configs{}, &readmits{}
+func loadConfigs(logs raft.LogStore, snaps raft.SnapshotStore) (*configs, *readmits, *recall, error) {
+	c, given, before := &configs{}, &readmits{}, &recall{}
 	metas, err := snaps.List()
 	if err != nil {
-		return nil, nil, fmt.Errorf("raft snapshots: %w", err)
+		return nil, nil, nil, fmt.Errorf("raft snapshots: %w", err)
 	}
 	var covered uint64
 	if len(metas) > 0 {
@@ -100,23 +102,24 @@ func loadConfigs(logs raft.LogStore, snaps raft.SnapshotStore) (*configs, *readm
 	}
 	first, err := logs.FirstIndex()
 	if err != nil {
-		return nil, nil, fmt.Errorf("raft log: first index: %w", err)
+		return nil, nil, nil, fmt.Errorf("raft log: first index: %w", err)
 	}
 	last, err := logs.LastIndex()
 	if err != nil {
-		return nil, nil, fmt.Errorf("raft log: last index: %w", err)
+		return nil, nil, nil, fmt.Errorf("raft log: last index: %w", err)
 	}
 	for i := max(first, covered+1); first > 0 && i <= last; i++ {
 		var l raft.Log
 		if err := logs.GetLog(i, &l); err != nil {
-			return nil, nil, fmt.Errorf("raft log: entry %d of %d to %d: %w", i, first, last, err)
+			return nil, nil, nil, fmt.Errorf("raft log: entry %d of %d to %d: %w", i, first, last, err)
 		}
 		if l.Type == raft.LogConfiguration {
 			c.note(l.Index, raft.DecodeConfiguration(l.Data))
 		}
 		given.note(&l)
+		before.note(&l)
 	}
-	return c, given, nil
+	return c, given, before, nil
 }
 
 // note enters the configuration of a log index.

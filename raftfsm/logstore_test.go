@@ -43,7 +43,7 @@ func TestL6Configs(t *testing.T) {
 	three, four, two := ids("n1", "n2", "n3"), ids("n1", "n2", "n3", "n4"), ids("n1", "n2")
 	n := &Node{fsm: newFSM("test", nil), configs: &configs{}}
 	inner := &failingLog{InmemStore: raft.NewInmemStore(), during: func() error { return nil }}
-	logs := &logStore{LogStore: inner, configs: n.configs, names: &readmits{}}
+	logs := &logStore{LogStore: inner, configs: n.configs, names: &readmits{}, recall: &recall{}}
 	want := func(step string, sets ...[]cluster.NodeID) {
 		t.Helper()
 		if got := n.Configs(); !reflect.DeepEqual(got, sets) {
@@ -98,7 +98,7 @@ func TestL6ConfigsAreLoaded(t *testing.T) {
 	}
 	logs := raft.NewInmemStore()
 	load := func() *configs {
-		c, _, err := loadConfigs(logs, snaps)
+		c, _, _, err := loadConfigs(logs, snaps)
 		if err != nil {
 			t.Fatal(err)
 		}

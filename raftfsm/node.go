@@ -32,6 +32,7 @@ type Node struct {
 	store     Store
 	stable    *stableStore
 	configs   *configs
+	recall    *recall
 	answers   *answers
 	acks      *acks
 	progress  *progress
@@ -133,10 +134,10 @@ func (n *Node) open(ctx context.Context) error {
 		return fmt.Errorf("raft snapshots in %s: %w", dir, err)
 	}
 	var given *readmits
-	if n.configs, given, err = loadConfigs(n.store, files); err != nil {
+	if n.configs, given, n.recall, err = loadConfigs(n.store, files); err != nil {
 		return err
 	}
-	logs, err := raft.NewLogCache(logCacheEntries, &logStore{LogStore: n.store, configs: n.configs, names: given})
+	logs, err := raft.NewLogCache(logCacheEntries, &logStore{LogStore: n.store, configs: n.configs, names: given, recall: n.recall})
 	if err != nil {
 		return fmt.Errorf("raft log cache: %w", err)
 	}
@@ -151,6 +152,7 @@ func (n *Node) open(ctx context.Context) error {
 	if n.raft, err = raft.NewRaft(conf, n.fsm, logs, n.stable, snaps, n.trans); err != nil {
 		return fmt.Errorf("raft: %w", err)
 	}
+	n.fsm.recall.Store(n.recall) // what was restored until now is this node's own snapshot
 	n.watch = watchLeadership(n.raft, n.opt)
 	n.asking.Go(n.seekPlace)
 	return ctx.Err()
@@ -214,6 +216,7 @@ func (n *Node) Status() cluster.RaftStatus {
 		Voters:    voterIDs(config),
 		Nonvoters: serverIDs(config, raft.Nonvoter),
 		Waiting:   n.place.waiting(),
+		Recalled:  n.recall.done(n.View().Index),
 	}
 	switch n.raft.State() {
 	case raft.Leader:

@@ -141,7 +141,7 @@ func openOffline(dir string) (*offline, error) {
 		return nil, fmt.Errorf("raft store %s: %w", path, err)
 	}
 	if s.files, err = raft.NewFileSnapshotStoreWithLogger(store, keptSnapshots, hclog.NewNullLogger()); err == nil {
-		s.configs, _, err = loadConfigs(s.bolt, s.files)
+		s.configs, _, _, err = loadConfigs(s.bolt, s.files)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("raft store %s: %w", store, err), s.bolt.Close())

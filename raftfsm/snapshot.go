@@ -61,6 +61,9 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		return fmt.Errorf("snapshot: want the state of cluster %q (id %q), have %q (id %q)", old.Scope, old.ClusterID, view.Scope, view.ClusterID)
 	}
 	f.view.Store(view)
+	if r := f.recall.Load(); r != nil {
+		r.restored()
+	}
 	f.wake()
 	return nil
 }

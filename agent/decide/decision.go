@@ -47,6 +47,10 @@ const (
 	GiveVote     Action = "give_vote"     // Node becomes a voter once its log has caught up
 )
 
+// Asks says whether an action waits for something or asks whether it has come: while a cluster waits for a node, perhaps for
+// days, these take turns.
+func (a Action) Asks() bool { return a == Wait || a == AskStatus || a == AskPromises }
+
 // Decision is one action, its reason and what it needs.
 type Decision struct {
 	Action  Action

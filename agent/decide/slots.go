@@ -31,3 +31,11 @@ func SlotsTo(o *Observation, others []cluster.NodeID) map[cluster.NodeID]cluster
 	}
 	return to
 }
+
+// KnowsItsCluster says whether what the state names is all that this node ever knew of its cluster: the state is as new again as
+// before its agent was started, and names the data that stands here. Until then slots of nodes that it does not name yet would be
+// dropped, with the WAL that they keep, and settings and lists taken back; for as long as the host is cut off.
+func KnowsItsCluster(o *Observation) bool {
+	me := o.Local.Postgres.Incarnation
+	return o.Raft.Recalled && me != "" && o.View.Nodes[o.Self].Incarnation == me
+}

@@ -155,7 +155,10 @@ func (w *World) missingTo(there []*Host) string {
 // settles is C1 for one rule, by the lives that are there: whether all of them together surely have what was acknowledged
 // under it.
 func settles(v *cluster.View, r cluster.SyncRule, later []cluster.SyncRule, lives map[cluster.NodeID]cluster.Member, tips map[cluster.NodeID]cluster.Position) bool {
-	there := func(m cluster.Member) bool { return lives[m.Node] == m && v.Nodes[m.Node].Incarnation == m.Incarnation }
+	there := func(m cluster.Member) bool {
+		fork, allotted := v.Forks[tips[m.Node].Timeline] // what was promoted by hand counts for nothing (F3)
+		return lives[m.Node] == m && v.Nodes[m.Node].Incarnation == m.Incarnation && allotted && fork.Parent == tips[m.Node].Parent
+	}
 	in := 0
 	for _, m := range r.Standbys {
 		if there(m) {
