@@ -42,13 +42,13 @@ func (r *chaosRun) readAll(ctx context.Context) (kept []Kept, err error) {
 		return nil, err
 	}
 	var end string
-	if end, err = r.scan(ctx, p, "SELECT pg_current_wal_lsn()::text"); err != nil {
+	if end, err = r.cluster.scan(ctx, p, "SELECT pg_current_wal_lsn()::text"); err != nil {
 		return nil, err
 	}
 	for _, h := range append([]*Host{p}, r.cluster.Others(p)...) {
 		if h != p {
 			err := until(ctx, 50*time.Millisecond, func() error {
-				behind, err := r.scan(ctx, h, "SELECT (pg_last_wal_replay_lsn() < '"+end+"')::text")
+				behind, err := r.cluster.scan(ctx, h, "SELECT (pg_last_wal_replay_lsn() < '"+end+"')::text")
 				if err == nil && behind != "false" {
 					err = fmt.Errorf("%s: has not replayed %s", h.Name, end)
 				}
@@ -65,15 +65,6 @@ func (r *chaosRun) readAll(ctx context.Context) (kept []Kept, err error) {
 		kept = append(kept, k)
 	}
 	return kept, nil
-}
-
-func (r *chaosRun) scan(ctx context.Context, h *Host, query string) (text string, err error) {
-	conn, err := connect(ctx, r.cluster.client, dsn("app", "", h.Addr, 5432))
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close(ctx)
-	return text, conn.QueryRow(ctx, query).Scan(&text)
 }
 
 func (r *chaosRun) readNode(ctx context.Context, h *Host, k *Kept) error {

@@ -146,7 +146,7 @@ func (r *chaosRun) wholeUsage(ctx context.Context) {
 
 func (r *chaosRun) usageWithSlots(ctx context.Context, h *chaosHost) (u Usage, err error) {
 	u = r.usage(ctx, h)
-	slots, err := r.scan(ctx, h.Host, "SELECT count(*)::text FROM pg_replication_slots")
+	slots, err := r.cluster.scan(ctx, h.Host, "SELECT count(*)::text FROM pg_replication_slots")
 	if err == nil {
 		u.Slots, err = strconv.Atoi(slots)
 	}

@@ -72,6 +72,38 @@ func TestAgentRestarted(t *testing.T) {
 	})
 }
 
+// The agent of a standby is killed and back at once on a host that nobody reaches, while the other standby's host is gone. It knows
+// of no other node then. What its PostgreSQL keeps and asks for stays as it was: the slots with the WAL of who is away, and the
+// list, by which a promotion by hand would acknowledge nothing.
+func TestAgentRestartedWhileCutOff(t *testing.T) {
+	Scenario{}.Run(t, built(t), func(s *Stage) {
+		p := s.MustPrimary()
+		alone, gone := s.Others(p)[0], s.Others(p)[1]
+		s.must(gone.Crash())
+		for _, h := range []*Host{p, gone} {
+			s.must(s.Net.CutBetween(alone.Name, h.Name))
+		}
+		const kept = `SELECT current_setting('synchronous_standby_names') || ' ' ||
+			(SELECT string_agg(slot_name || ' ' || coalesce(restart_lsn::text, 'none'), ', ' ORDER BY slot_name) FROM pg_replication_slots)`
+		before, err := s.scan(s.Ctx, alone, kept)
+		s.must(err)
+		s.must(alone.Signal(syscall.SIGKILL, alone.Agent))
+		_ = alone.Exited(s.Ctx) // it was killed: the error is what was asked for
+		s.must(alone.Start())
+		s.Within(settleTime, func() error {
+			_, err := s.Status(s.Ctx, alone)
+			return err
+		})
+		s.For(5 * time.Second) // some rounds of its upkeep
+		if now, err := s.scan(s.Ctx, alone, kept); err != nil || now != before {
+			s.Errorf("%s: its agent was restarted: want list and slots as before, %q; have %q, %v", alone.Name, before, now, err)
+		}
+		s.must(s.Net.Heal(alone.Name))
+		s.must(gone.Boot())
+		s.Settled()
+	})
+}
+
 // The agent is killed and stays away: the guard fences when the lease ends, and another node takes over.
 func TestAgentKilled(t *testing.T) {
 	Scenario{Budgets: Budgets{Direct: 3 * time.Second, HAProxy: 3 * time.Second}}.Run(t, built(t), func(s *Stage) {

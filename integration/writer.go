@@ -130,6 +130,18 @@ func (c *Cluster) Exec(ctx context.Context, h *Host, statement string, args ...a
 	return nil
 }
 
+// scan gives the one value that a query has on a node, for the application's user.
+func (c *Cluster) scan(ctx context.Context, h *Host, query string) (text string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := connect(ctx, c.client, dsn("app", "", h.Addr, 5432))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(ctx)
+	return text, conn.QueryRow(ctx, query).Scan(&text)
+}
+
 func dsn(user, password, host string, port int) string {
 	database := user // the superuser's database is postgres, the application's is app
 	return fmt.Sprintf("host=%s port=%d user=%s password='%s' dbname=%s sslmode=disable", host, port, user, password, database)
