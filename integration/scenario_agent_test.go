@@ -84,7 +84,7 @@ func TestAgentRestartedWhileCutOff(t *testing.T) {
 			s.must(s.Net.CutBetween(alone.Name, h.Name))
 		}
 		const kept = `SELECT current_setting('synchronous_standby_names') || ' ' ||
-			(SELECT string_agg(slot_name || ' ' || coalesce(restart_lsn::text, 'none'), ', ' ORDER BY slot_name) FROM pg_replication_slots)`
+			coalesce((SELECT string_agg(slot_name || ' ' || coalesce(restart_lsn::text, 'none'), ', ' ORDER BY slot_name) FROM pg_replication_slots), 'no slots')`
 		before, err := s.scan(s.Ctx, alone, kept)
 		s.must(err)
 		s.must(alone.Signal(syscall.SIGKILL, alone.Agent))
