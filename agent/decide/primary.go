@@ -164,7 +164,7 @@ const ReachableFor = 3 * time.Second
 
 // reachable says whether a peer answered its last status call, of late, and runs a standby.
 func reachable(o *Observation, name cluster.NodeID) bool {
-	_, ok := standbyOf(o.lately, name)
+	_, ok := standbyOf(o, o.lately, name)
 	return ok
 }
 

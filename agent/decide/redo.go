@@ -61,12 +61,12 @@ func soonestOf(o *Observation, see seen, fits func(cluster.NodeStatus) bool) (na
 	}
 	var end cluster.LSN
 	for _, n := range o.View.Names() {
-		if s, up := standbyOf(see, n); up && n != o.View.Key.Holder {
+		if s, up := standbyOf(o, see, n); up && n != o.View.Key.Holder {
 			end = max(end, s.Position.LSN)
 		}
 	}
 	for _, n := range o.View.Names() {
-		s, up := standbyOf(see, n)
+		s, up := standbyOf(o, see, n)
 		if !up || n == o.View.Key.Holder || !slices.Contains(o.Raft.Voters, n) || o.View.Nodes[n].Tags.NoFailover || s.CanPromote != "" || !fits(s) {
 			continue
 		}
@@ -82,7 +82,7 @@ func enoughStandbys(o *Observation, see seen) bool {
 	for _, r := range o.View.Rules {
 		in := 0
 		for _, m := range r.Standbys {
-			if _, up := standbyOf(see, m.Node); up && o.View.Nodes[m.Node].Incarnation == m.Incarnation {
+			if _, up := standbyOf(o, see, m.Node); up && o.View.Nodes[m.Node].Incarnation == m.Incarnation {
 				in++
 			}
 		}
@@ -93,8 +93,10 @@ func enoughStandbys(o *Observation, see seen) bool {
 	return true
 }
 
-// standbyOf gives the status of a node that runs a standby.
-func standbyOf(see seen, name cluster.NodeID) (cluster.NodeStatus, bool) {
+// standbyOf gives the status of a node that runs a standby; one that was promoted by hand meanwhile is none, its promise would not
+// count (F3).
+func standbyOf(o *Observation, see seen, name cluster.NodeID) (cluster.NodeStatus, bool) {
 	s, ok := see(name)
-	return s, ok && s.Postgres.State == cluster.PostgresRunning && s.Postgres.Role == cluster.RoleStandby
+	_, allotted := o.View.Forks.TermOf(s.Position)
+	return s, ok && s.Postgres.State == cluster.PostgresRunning && s.Postgres.Role == cluster.RoleStandby && (allotted || !s.Position.Known())
 }

@@ -56,6 +56,9 @@ func TestC3Revive(t *testing.T) {
 			behind(o, 1<<40, map[string]uint64{"n2": 6400 * mib, "n3": 6400 * mib})
 			failed(o, StartPrimary, MaxStarts)
 		}, HandOver, ReasonCrashed},
+		{"C3 F3 one was promoted by hand: too few standbys", func(o *Observation) {
+			answers(o, "n3", time.Second, func(p *cluster.PeerView) { p.Status.Position.Timeline = 77 })
+		}, StartPrimary, ReasonNoStandby},
 		{"C3 too few standbys answer", func(o *Observation) { o.Peers["n3"] = cluster.PeerView{Err: "no answer"} }, StartPrimary, ReasonNoStandby},
 		{"B5 k is 0", func(o *Observation) { count(o, 0, "n2", "n3") }, StartPrimary, ReasonNoStandby},
 		{"C3 a data node that is down has more", func(o *Observation) {

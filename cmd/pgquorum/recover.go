@@ -153,8 +153,8 @@ func (o *recoverOptions) obstacle(ctx context.Context, s *survivor) error {
 	case v.Nodes[self].Incarnation != s.data.Member.Incarnation:
 		return fmt.Errorf("recover: the data here is incarnation %q, the cluster knew %q: choose another node; nothing was changed", s.data.Member.Incarnation, v.Nodes[self].Incarnation)
 	case s.unknownTimeline():
-		return fmt.Errorf("recover: the data here is on timeline %d, of which this node's Raft store has not heard: with that store it could never be a primary again, nor be followed; "+
-			"choose another node; nothing was changed", s.data.Position.Timeline)
+		return fmt.Errorf("recover: the data here is on timeline %d, parent %d, which is none that this node's Raft store knows: with that store it could never be a primary again, nor be followed; "+
+			"choose another node; nothing was changed", s.data.Position.Timeline, s.data.Position.Parent)
 	case len(s.remains.Voters) == 1 && s.remains.Voters[0] == self && s.data.Data == cluster.DataOurs && !s.remains.BrokenOff:
 		return errors.New("recover: this node is the only voter already: start its agent; nothing was changed")
 	}
