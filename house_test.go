@@ -188,7 +188,7 @@ func forbiddenCalls(name string) (calls []call) {
 		calls = append(calls, call{"time", "Now", "time is data in the policy"})
 	}
 	if clockless.MatchString(name) && !test {
-		for _, of := range []call{{"time", "Parse", ""}, {"", "Unix", ""}, {"", "UnixMilli", ""}, {"", "UnixMicro", ""}, {"", "UnixNano", ""}} {
+		for _, of := range []call{{"time", "Parse", ""}, {"time", "ParseInLocation", ""}, {"time", "Date", ""}, {"", "ModTime", ""}, {"", "Unix", ""}, {"", "UnixMilli", ""}, {"", "UnixMicro", ""}, {"", "UnixNano", ""}} {
 			calls = append(calls, call{of.pkg, of.name, "the wall clock may jump: only names and texts for people are made of it"})
 		}
 	}
@@ -197,7 +197,7 @@ func forbiddenCalls(name string) (calls []call) {
 
 // clockless are the files that decide, and that measure for those: differences of time.Now are of the monotonic clock, and a wall
 // clock's reading is known by what it is made from or into.
-var clockless = regexp.MustCompile(`^(agent|raftfsm)/|^pgctl/guard`)
+var clockless = regexp.MustCompile(`^(agent|agent/decide|raftfsm)/[^/]+$|^pgctl/guard`)
 
 // uses says whether the file mentions pkg.name, or a method of that name when pkg is empty.
 func uses(file *ast.File, c call) (found bool) {

@@ -145,6 +145,10 @@ func TestS3UpkeepWaitsForTheState(t *testing.T) {
 		behind(false)
 		pass(time.Minute)
 		want(0, "with a state that does not name this node's data")
+		pass(decide.SlotPatience)
+		if c.calls.count("n2 EnsureSlots") == 0 || c.calls.count("n2 AdvanceSlots") == 0 || c.calls.count("n2 Configure") != 0 {
+			t.Errorf("after half an hour: %q", c.calls.all("n2"))
+		}
 		register(known)
 		pass(time.Minute)
 		want(1, "with the state as it was")

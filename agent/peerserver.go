@@ -125,10 +125,11 @@ func (a *Agent) promise(ctx context.Context, q promiseRequest) (cluster.Promise,
 	p.Position = pos
 	level := slog.LevelInfo
 	a.mu.Lock()
-	if a.promisedSaid == p { // asked for again, by who waits for another node
+	said := promiseSaid{q, p}
+	if a.promisedSaid == said { // asked for again, by who waits for another node
 		level = slog.LevelDebug
 	}
-	a.promisedSaid = p
+	a.promisedSaid = said
 	a.mu.Unlock()
 	a.log.Log(ctx, level, "promised", "term", q.Term, "to", q.From, "timeline", pos.Timeline, "lsn", pos.LSN.String(), "fenced", p.Fenced)
 	return p, nil
@@ -172,4 +173,10 @@ func (a *Agent) takeHandover(_ context.Context, q handoverRequest) (struct{}, er
 		a.inherited = &decide.Request{SwitchoverRequest: cluster.SwitchoverRequest{Candidate: q.Wanted}}
 	}
 	return struct{}{}, nil
+}
+
+// promiseSaid is a promise as it was logged: who asked, and what was promised.
+type promiseSaid struct {
+	to promiseRequest
+	p  cluster.Promise
 }

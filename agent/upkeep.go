@@ -23,11 +23,18 @@ const (
 func (a *Agent) upkeep(ctx context.Context) {
 	tick := time.NewTicker(upkeepEvery)
 	defer tick.Stop()
-	last, rounds := upkeepKey{}, 0
+	last, rounds, told := upkeepKey{}, 0, false
 	for due := true; ; {
 		o := a.observe()
+		if waits := o.Local.Postgres.State == cluster.PostgresRunning && !decide.KnowsItsCluster(o); waits && !told && o.Now.Sub(o.Began) > tellWaitAfter {
+			told = true
+			a.log.InfoContext(ctx, "slots, settings and list stay as they are: the state of the cluster is not as new as this node had it before, or does not name its data",
+				"recalled", o.Raft.Recalled, "raft_leader", o.Raft.Leader, "incarnation", o.Local.Postgres.Incarnation, "registered", o.View.Nodes[o.Self].Incarnation)
+		} else if !waits {
+			told = false
+		}
 		key := upkeepKey{len(o.View.Nodes), o.Local.Postgres.StartTime}
-		if (due || key != last) && o.Local.Postgres.State == cluster.PostgresRunning && o.Job.Action == "" && decide.KnowsItsCluster(o) {
+		if (due || key != last) && o.Local.Postgres.State == cluster.PostgresRunning && o.Job.Action == "" && decide.MayKeepSlots(o) {
 			a.keepOrder(ctx, o, key != last, rounds%standbyRounds == 0)
 			last, rounds = key, rounds+1
 		}
@@ -41,6 +48,9 @@ func (a *Agent) upkeep(ctx context.Context) {
 		}
 	}
 }
+
+// tellWaitAfter is how long an agent may take to learn of its cluster before the log says what waits for it.
+const tellWaitAfter = 10 * time.Second
 
 // upkeepKey tells when slots must be looked at again at once.
 type upkeepKey struct {
@@ -60,6 +70,10 @@ func (a *Agent) keepOrder(ctx context.Context, o *decide.Observation, changed, t
 	}
 	switch o.Local.Postgres.Role {
 	case cluster.RoleStandby:
+		if !decide.KnowsItsCluster(o) {
+			a.advanceSlots(ctx, o, others)
+			return
+		}
 		a.keepStandby(ctx, o, others, changed || thorough)
 	case cluster.RolePrimary:
 		a.keepPrimary(ctx, o)

@@ -74,7 +74,8 @@ func (t *transfers) end() {
 }
 
 // close lets no further transfer begin and waits for those under way, at most so long: raft v1.8.0 never answers one that is
-// still in its queue when it stops, and whoever asked would wait for ever. While it runs, it answers within an election timeout.
+// still in its queue when it stops, and the goroutine that asked would wait for ever. While it runs, it answers within two election
+// timeouts.
 func (t *transfers) close(wait time.Duration) {
 	t.mu.Lock()
 	t.closing, t.idle = true, make(chan struct{})

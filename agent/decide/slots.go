@@ -32,10 +32,17 @@ func SlotsTo(o *Observation, others []cluster.NodeID) map[cluster.NodeID]cluster
 	return to
 }
 
-// KnowsItsCluster says whether what the state names is all that this node ever knew of its cluster: the state is as new again as
-// before its agent was started, and names the data that stands here. Until then slots of nodes that it does not name yet would be
-// dropped, with the WAL that they keep, and settings and lists taken back; for as long as the host is cut off.
+// KnowsItsCluster says whether what the state names is all that this node ever knew of its cluster: it holds the key under a live
+// lease, or the state is as new again as before its agent was started, and names the data that stands here under the identity of
+// its present Raft store. Until then slots of nodes that it does not name yet would be dropped, with the WAL that they keep, and
+// settings and lists taken back; for as long as the host is cut off.
 func KnowsItsCluster(o *Observation) bool {
-	me := o.Local.Postgres.Incarnation
-	return o.Raft.Recalled && me != "" && o.View.Nodes[o.Self].Incarnation == me
+	me, here := o.View.Nodes[o.Self], o.Local.Postgres.Incarnation
+	return o.holds() || o.Raft.Recalled && here != "" && me.Incarnation == here && me.UID == o.Node.UID
+}
+
+// MayKeepSlots says whether slots may be put in order by what the state names. A standby that hears of no cluster for so long keeps
+// nothing for whom it has not heard of (SlotsTo).
+func MayKeepSlots(o *Observation) bool {
+	return KnowsItsCluster(o) || o.Now.Sub(o.Began) >= SlotPatience
 }

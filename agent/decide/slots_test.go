@@ -54,3 +54,36 @@ func TestSlotsTo(t *testing.T) {
 		})
 	}
 }
+
+// S3: upkeep acts by a state that is as new as this node ever had it, and names what stands here; a holder's is, by its lease.
+func TestS3KnowsItsCluster(t *testing.T) {
+	standby := func() *Observation {
+		o := healthy("n2")
+		o.Raft.Recalled = true
+		return o
+	}
+	for name, tt := range map[string]struct {
+		o    func() *Observation
+		edit func(o *Observation)
+		want bool
+	}{
+		"a standby":                      {standby, func(*Observation) {}, true},
+		"a state from before":            {standby, func(o *Observation) { o.Raft.Recalled = false }, false},
+		"data that is not registered":    {standby, func(o *Observation) { o.Local.Postgres.Incarnation = "other" }, false},
+		"no data that it knows":          {standby, func(o *Observation) { o.Local.Postgres.Incarnation = "" }, false},
+		"a history of its lost store":    {standby, func(o *Observation) { o.Node.UID = "anew" }, false},
+		"a holder under a live lease":    {func() *Observation { return healthy("n1") }, func(*Observation) {}, true},
+		"a holder, its data's mark gone": {func() *Observation { return healthy("n1") }, func(o *Observation) { o.Local.Postgres.Incarnation = "" }, true},
+		"a holder without a lease":       {func() *Observation { return healthy("n1") }, func(o *Observation) { o.LeaseState = LeaseNone }, false},
+	} {
+		o := tt.o()
+		tt.edit(o)
+		if got := KnowsItsCluster(o); got != tt.want || MayKeepSlots(o) != tt.want {
+			t.Errorf("%s: %v, slots %v", name, got, MayKeepSlots(o))
+		}
+		o.Now = o.Began.Add(SlotPatience)
+		if !MayKeepSlots(o) {
+			t.Errorf("%s: after half an hour slots keep WAL for whom nobody has heard of", name)
+		}
+	}
+}

@@ -15,7 +15,7 @@ var mutantsOfRules = []mutant{
 	{"old-rule-dropped-first", "S2", "agent/act_rules.go",
 		"\t} else if err != nil {\n\t\treturn err\n\t}\n\tif len(o.View.Rules) > 1 {", "\t} else if err != nil && len(o.View.Rules) < 2 {\n\t\treturn err\n\t}\n\tif len(o.View.Rules) > 1 {", "./agent", "^TestS2(UnconfirmedRuleEndsInAnError|FailedStepDropsNothing)$"},
 	{"upkeep-by-a-state-from-before", "S3", "agent/decide/slots.go",
-		"return o.Raft.Recalled && me", "return me", "./agent", "^TestS3UpkeepWaitsForTheState$"},
+		"o.Raft.Recalled && here", "here", "./agent", "^TestS3UpkeepWaitsForTheState$"},
 	{"empty-to-list-trusted-at-once", "S3", "pgctl/syncnames.go",
 		"if list != \"\" && !set {", "if list == \"\" && !set {", "./pgctl", "^TestSyncNamesFromEmpty$"},
 	{"gate-does-not-wait", "S4", "agent/decide/gate.go",
