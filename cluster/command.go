@@ -42,8 +42,9 @@ type Readmit struct {
 // remains of the cluster. It is never proposed to Raft: pgquorum recover applies it to the one store that goes on.
 type Recover struct {
 	Node      NodeID `json:"node"`
-	Member    Member `json:"member"`     // its data
-	ClusterID string `json:"cluster_id"` // the new one: nobody of the former cluster is spoken with
+	Member    Member `json:"member"`          // its data
+	ClusterID string `json:"cluster_id"`      // the new one: nobody of the former cluster is spoken with
+	Forks     []Fork `json:"forks,omitempty"` // of its data's history, that the state does not know: in order, oldest first
 	Time      string `json:"time"`
 }
 

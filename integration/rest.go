@@ -46,6 +46,9 @@ type Member struct {
 	Role     string `json:"role"`
 	State    string `json:"state"`
 	Timeline int    `json:"timeline"`
+	Pgquorum struct {
+		Phase string `json:"phase"`
+	} `json:"pgquorum"`
 }
 
 // Event is one entry of GET /events.

@@ -4,7 +4,11 @@ package integration
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -58,6 +62,57 @@ func TestPromotedByHandWhileCutOff(t *testing.T) {
 		}
 		if n := s.CountEvents(before, "rewound", "cloned"); n != 1 {
 			s.Errorf("want one rewind or clone, of %s, have %d", alone.Name, n)
+		}
+	})
+}
+
+// F3: nobody leads, and somebody promotes the former primary by hand, from which the others still stream: all of them go with it to a
+// timeline that nobody allotted, and it acknowledges what they confirm. No promise counts any more, the nodes wait and say why. An
+// operator lets one of them go on with its data: nothing is lost, and the others stream on without a copy.
+func TestFollowedByHand(t *testing.T) {
+	Scenario{Budgets: Budgets{Direct: 2 * time.Minute, HAProxy: 2 * time.Minute}}.Run(t, built(t), func(s *Stage) {
+		old := s.MustPrimary()
+		others := s.Others(old)
+		before := s.LastEvent()
+		s.Fault(func() error {
+			return s.each(others, func(h *Host) error { return h.Signal(syscall.SIGSTOP, h.Agent) })
+		})
+		s.Within(settleTime, func() error {
+			n, err := s.scan(s.Ctx, old, "SELECT pg_is_in_recovery()::text || (SELECT count(*) FROM pg_stat_replication)")
+			if err == nil && n != "true2" {
+				err = fmt.Errorf("%s: want it a standby of which two others stream, have %q", old.Name, n)
+			}
+			return err
+		})
+		s.must(old.Signal(syscall.SIGSTOP, old.Agent))
+		s.must(old.Run(s.Ctx, filepath.Join(lab.PostgresIn, "pg_ctl"), "promote", "-D", old.Data(), "-W"))
+		s.Load.WriteInside(old)
+		s.Within(settleTime, func() error { return s.ackedInside(old) })
+		s.must(s.each(s.Nodes(), func(h *Host) error { return h.Signal(syscall.SIGCONT, h.Agent) }))
+		s.Within(settleTime, func() error {
+			members, err := s.Members(s.Ctx, old)
+			if err == nil && !slices.ContainsFunc(members, func(m Member) bool { return strings.Contains(m.Pgquorum.Phase, "somebody has promoted by hand") }) {
+				err = fmt.Errorf("nobody says that somebody has promoted by hand: %+v", members)
+			}
+			return err
+		})
+		s.must(s.each(s.Nodes(), func(h *Host) error {
+			if err := h.Signal(syscall.SIGTERM, h.Agent); err != nil {
+				return err
+			}
+			return h.Exited(s.Ctx)
+		}))
+		s.must(old.Run(s.Ctx, s.lab.Bin, "recover", old.File(), "--lost", others[0].Name+","+others[1].Name, "--force"))
+		for _, h := range others {
+			s.must(os.RemoveAll(filepath.Join(h.Raft(), "raft")))
+		}
+		s.must(s.each(s.Nodes(), (*Host).Start))
+		s.Settled()
+		if s.MustPrimary() != old {
+			s.Errorf("want %s as primary, have %s", old.Name, s.MustPrimary().Name)
+		}
+		if n := s.CountEvents(before, "rewound", "cloned"); n != 0 {
+			s.Errorf("want no copy made, have %d", n)
 		}
 	})
 }

@@ -15,6 +15,7 @@ type Left struct {
 	Member   cluster.Member // the life that the directory bears as this node's, also where its promises are lost (unclaimed)
 	SystemID string
 	Position cluster.Position // end of valid WAL
+	Forks    []cluster.Fork   // on the way there, by its own history files, oldest first
 }
 
 // ReadLeft looks at a stopped Postgres's directory without a guard and without changing it. It is an error if a server
@@ -39,6 +40,9 @@ func (p *Postgres) ReadLeft(ctx context.Context) (Left, error) {
 		return l, fmt.Errorf("%s: %w: %w", p.opt.DataDir, ErrPositionUnknown, err)
 	}
 	l.Position = pos
+	if l.Forks, err = p.LocalForks(ctx); err != nil {
+		return l, fmt.Errorf("%s: %w", p.opt.DataDir, err)
+	}
 	return l, nil
 }
 

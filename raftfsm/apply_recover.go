@@ -27,6 +27,14 @@ func applyRecover(v *cluster.View, c cluster.Recover) outcome {
 	case c.ClusterID == "" || c.ClusterID == v.ClusterID:
 		return refuse(c, "as cluster id %q: want another than %q", c.ClusterID, v.ClusterID)
 	}
+	for _, f := range c.Forks {
+		_, known := v.Forks[f.Timeline]
+		if _, hangs := v.Forks[f.Parent]; known || !hangs || f.LSN == 0 {
+			return refuse(c, "with timeline %d, which left %d at %s: want one that is not known, of a parent that is", f.Timeline, f.Parent, f.LSN)
+		}
+		v.Forks = with(v.Forks, f.Timeline, cluster.Fork{Timeline: f.Timeline, Parent: f.Parent, LSN: f.LSN, Node: c.Node,
+			Term: v.Key.Term + recoverTerms, Reason: "found on the data that pgquorum recover goes on with", Time: c.Time})
+	}
 	losses, former := Losses(v, c.Member), v.ClusterID
 	nodes := make(map[cluster.NodeID]cluster.Node, len(v.Nodes))
 	var lost []string
@@ -55,6 +63,29 @@ func applyRecover(v *cluster.View, c cluster.Recover) outcome {
 	record(v, c.Time, "recovered", c.Node, "an operator gave up %s; the cluster goes on from %s alone, as cluster id %s (before: %s): %s",
 		strings.Join(lost, ", "), c.Node, c.ClusterID, former, text)
 	return done(nil)
+}
+
+// Unknown gives the timelines in the history of a data directory, whose WAL ends at end, that a state does not know: those of a
+// promotion by hand, or of primaries of which its store has not heard. It is an error if the history contradicts the state.
+func Unknown(v *cluster.View, history []cluster.Fork, end cluster.Position) (unknown []cluster.Fork, err error) {
+	last := cluster.Timeline(0) // of unknown
+	for _, f := range history {
+		known, is := v.Forks[f.Timeline]
+		_, hangs := v.Forks[f.Parent]
+		switch {
+		case is && (last != 0 || known.Parent != f.Parent || known.LSN != 0 && known.LSN != f.LSN):
+			return nil, fmt.Errorf("timeline %d left %d at %s there, and the cluster's %d left %d at %s", f.Timeline, f.Parent, f.LSN, f.Timeline, known.Parent, known.LSN)
+		case is:
+			continue
+		case !hangs && f.Parent != last:
+			return nil, fmt.Errorf("timeline %d left %d at %s there, and the cluster knows neither", f.Timeline, f.Parent, f.LSN)
+		}
+		unknown, last = append(unknown, f), f.Timeline
+	}
+	if _, is := v.Forks[end.Timeline]; end.Known() && !is && end.Timeline != last {
+		return nil, fmt.Errorf("its WAL ends on timeline %d, of which neither its history files nor the cluster say where it began", end.Timeline)
+	}
+	return unknown, nil
 }
 
 // Losses says, rule by rule, which acknowledged commits may be lost when only m's data remains: those that others may have

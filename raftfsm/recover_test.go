@@ -35,6 +35,8 @@ func TestB5Recover(t *testing.T) {
 		{"data of another life", func(c *cluster.Recover) { c.Member.Incarnation = "z" }, "registered incarnation"},
 		{"data of another node", func(c *cluster.Recover) { c.Member = life("n2") }, "registered incarnation"},
 		{"a node that nobody knows", func(c *cluster.Recover) { c.Node, c.Member = "n9", life("n9") }, "registered incarnation"},
+		{"a timeline that is known already", func(c *cluster.Recover) { c.Forks = []cluster.Fork{{Timeline: 1, LSN: 7}} }, "timeline 1"},
+		{"a timeline of an unknown parent", func(c *cluster.Recover) { c.Forks = []cluster.Fork{{Timeline: 8, Parent: 7, LSN: 7}} }, "timeline 8"},
 		{"no new cluster id", func(c *cluster.Recover) { c.ClusterID = old.ClusterID }, "want another"},
 	} {
 		next := *old
@@ -75,6 +77,74 @@ func TestB5Recover(t *testing.T) {
 	}
 	if _, err := encodeCommand(recovery(nil)); err == nil {
 		t.Error("a recovery can be proposed to a living cluster")
+	}
+}
+
+// F3: a recovery goes on with data on timelines that nobody allotted: the state knows them then, and allots only higher numbers.
+func TestF3RecoverOnTimelinesMadeByHand(t *testing.T) {
+	t.Parallel()
+	m := healthyMachine(t)
+	at := m.View().Key.Timeline
+	history := []cluster.Fork{{Timeline: at + 1, Parent: at, LSN: 500}, {Timeline: at + 2, Parent: at + 1, LSN: 600}}
+	end := cluster.Position{Timeline: at + 2, LSN: 700, Parent: at + 1}
+	forks, err := Unknown(m.View(), history, end)
+	if err != nil || !reflect.DeepEqual(forks, history) {
+		t.Fatalf("unknown: %v, %v", forks, err)
+	}
+	next := *m.View()
+	if out := apply(&next, recovery(func(c *cluster.Recover) { c.Forks = forks })); out.refused != nil {
+		t.Fatal(out.refused)
+	}
+	if term, ok := next.Forks.TermOf(end); !ok || term != next.Key.Term || next.Forks.Relate(cluster.Position{Timeline: at, LSN: 499}, at+2) != cluster.Prefix {
+		t.Errorf("position %v: term %d, %v; forks %v", end, term, ok, next.Forks)
+	}
+	if _, known := m.View().Forks[at+1]; known {
+		t.Error("the former state has it, too")
+	}
+	if forks, err := Unknown(&next, history, end); err != nil || len(forks) != 0 {
+		t.Errorf("once it knows them: %v, %v", forks, err)
+	}
+	acquire := cluster.AcquireLeader{Node: "n3", ExpectTerm: next.Key.Term, RulesVersion: next.RulesVersion, Member: life("n3"),
+		Parent: end.Timeline, Lease: testLease, Mode: cluster.SyncQuorum}
+	if out := apply(&next, acquire); out.refused != nil || next.Key.Timeline <= at+2+recoverTimelines || next.Forks[next.Key.Timeline].Parent != at+2 {
+		t.Errorf("key %+v, %v", next.Key, out.refused)
+	}
+}
+
+// F3: a history that contradicts the state, or says too little, is nothing to go on with.
+func TestF3UnknownTimelines(t *testing.T) {
+	t.Parallel()
+	v := &cluster.View{Forks: cluster.Forks{1: {Timeline: 1}, 3: {Timeline: 3, Parent: 1, LSN: 300}, 5: {Timeline: 5, Parent: 3}}}
+	fork := func(t, parent cluster.Timeline, at cluster.LSN) cluster.Fork {
+		return cluster.Fork{Timeline: t, Parent: parent, LSN: at}
+	}
+	for name, tt := range map[string]struct {
+		history []cluster.Fork
+		end     cluster.Timeline
+		want    []cluster.Timeline
+		fault   string
+	}{
+		"the first timeline":                         {end: 1},
+		"an allotted one":                            {history: []cluster.Fork{fork(3, 1, 300)}, end: 3},
+		"an allotted one whose fork is not there":    {history: []cluster.Fork{fork(3, 1, 300), fork(5, 3, 500)}, end: 5},
+		"where its WAL ends is not known":            {history: []cluster.Fork{fork(3, 1, 300)}},
+		"made by hand":                               {history: []cluster.Fork{fork(3, 1, 300), fork(4, 3, 400)}, end: 4, want: []cluster.Timeline{4}},
+		"made by hand three times":                   {history: []cluster.Fork{fork(3, 1, 300), fork(6, 3, 400), fork(7, 6, 401), fork(8, 7, 402)}, end: 8, want: []cluster.Timeline{6, 7, 8}},
+		"a number that was allotted to another":      {history: []cluster.Fork{fork(2, 1, 200), fork(3, 2, 300)}, end: 3, fault: "timeline 3 left 2"},
+		"another parent, the fork not recorded":      {history: []cluster.Fork{fork(3, 1, 300), fork(5, 1, 500)}, end: 5, fault: "timeline 5 left 1"},
+		"another fork of an allotted number":         {history: []cluster.Fork{fork(3, 1, 299)}, end: 3, fault: "timeline 3 left 1"},
+		"an allotted number behind one made by hand": {history: []cluster.Fork{fork(3, 1, 300), fork(4, 3, 400), fork(5, 4, 500)}, end: 5, fault: "timeline 5 left 4"},
+		"the beginning of its history is not there":  {history: []cluster.Fork{fork(9, 8, 900)}, end: 9, fault: "knows neither"},
+		"no history at all":                          {end: 4, fault: "timeline 4"},
+	} {
+		forks, err := Unknown(v, tt.history, cluster.Position{Timeline: tt.end, LSN: 1000})
+		var got []cluster.Timeline
+		for _, f := range forks {
+			got = append(got, f.Timeline)
+		}
+		if !slices.Equal(got, tt.want) || (err == nil) != (tt.fault == "") || err != nil && !strings.Contains(err.Error(), tt.fault) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
 	}
 }
 

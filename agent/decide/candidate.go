@@ -125,6 +125,21 @@ func waitsFor(r cluster.SyncRule, q map[cluster.NodeID]cluster.Promise) string {
 		r.Term, r.Primary.Node, need, len(r.Standbys), strings.Join(absent, ", "))
 }
 
+// madeByHand says whose promises count for nothing because their WAL is on a timeline that was not allotted (F3).
+func madeByHand(o *Observation) string {
+	var names []string
+	for _, n := range slices.Sorted(maps.Keys(o.TakeOver.Promises)) {
+		p := o.TakeOver.Promises[n]
+		if _, allotted := o.View.Forks.TermOf(p.Position); p.Position.Known() && !allotted {
+			names = append(names, fmt.Sprintf("%s (timeline %d)", n, p.Position.Timeline))
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "; somebody has promoted by hand, so that these count for nothing: " + strings.Join(names, ", ")
+}
+
 // Choice is the outcome of the candidate rule C2.
 type Choice struct {
 	Node    cluster.NodeID
@@ -139,7 +154,7 @@ func Choose(o *Observation) Choice {
 	q := inHand(o)
 	m, missing := Satisfied(o.View, q)
 	if missing != "" {
-		return Choice{Missing: missing}
+		return Choice{Missing: missing + madeByHand(o)}
 	}
 	names := ranked(o, q)
 	if len(names) == 0 {

@@ -112,6 +112,8 @@ func TestC2Choose(t *testing.T) {
 			s.CanPromote, s.Postgres.State = "its postgres is stopped", cluster.PostgresStopped
 			o.TakeOver.Statuses["n3"] = s
 		}, Choice{Missing: "no running node has it"}},
+		{"F3 promised on a timeline made by hand", func(o *Observation) { o.TakeOver.Promises["n3"] = promised("n3", 4, pos(9, 1000)) },
+			Choice{Missing: "(missing: n3); somebody has promoted by hand, so that these count for nothing: n3 (timeline 9)"}},
 		{"promised, but did not answer", func(o *Observation) { delete(o.TakeOver.Statuses, "n3"); o.Local.CanPromote = "no disk" }, Choice{Missing: "n3: it did not answer"}},
 		{"nobody is eligible", func(o *Observation) {
 			tag(o, "n2", func(g *cluster.Tags) { g.NoFailover = true })

@@ -241,7 +241,7 @@ func acquire(o *Observation) Decision {
 	q := inHand(o)
 	m, missing := Satisfied(o.View, q)
 	if missing != "" { // B5
-		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: missing})
+		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: missing + madeByHand(o)})
 	}
 	mine, promised := q[o.Self]
 	if !promised || o.View.Forks.Compare(mine.Position, m) < 0 || Ineligible(o, o.Self) != "" {

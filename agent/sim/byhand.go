@@ -15,6 +15,9 @@ import (
 // confirmations that nobody gives, but not where its agent has just started and knows no other member yet. What is to be held
 // is that nobody takes its WAL for the cluster's (F3).
 func (h *Host) promoteByHand(times int) bool {
+	if h.isFollowed() {
+		return false
+	}
 	done := false
 	h.change(func() {
 		s := h.server
@@ -32,6 +35,21 @@ func (h *Host) promoteByHand(times int) bool {
 		done = true
 	})
 	return done
+}
+
+// isFollowed says whether others stream from a node: all that follow would go with it to the timeline that nobody allotted, as
+// PostgreSQL does. Nobody's promise counts then, and the cluster waits for a person (pgquorum recover; TestFollowedByHand in
+// integration), which is nothing to be played here.
+func (h *Host) isFollowed() bool {
+	for _, other := range h.world.Hosts {
+		other.mu.Lock()
+		from := other.disk.source
+		other.mu.Unlock()
+		if other != h && from != nil && from.Node == h.Name {
+			return true
+		}
+	}
+	return false
 }
 
 // switchByHand begins the timeline that PostgreSQL takes by itself.

@@ -132,6 +132,9 @@ func (o *recoverOptions) show(s *survivor) {
 	fmt.Fprintf(out, "  leader key   %s, term %d, timeline %d\n", v.Key.Holder, v.Key.Term, v.Key.Timeline)
 	fmt.Fprintf(out, "  voters       %s\n", joined(s.remains.Voters))
 	fmt.Fprintf(out, "  data here    %s %s, ends at %s on timeline %d\n", s.data.Data, s.data.Detail, s.data.Position.LSN, s.data.Position.Timeline)
+	for _, f := range s.unknown() {
+		fmt.Fprintf(out, "  timeline %d   left %d at %s; the store does not know it: made by hand, or after this node last heard of the cluster. The cluster goes on with it\n", f.Timeline, f.Parent, f.LSN)
+	}
 	if s.remains.BrokenOff {
 		fmt.Fprintf(out, "A recovery has begun on this store and was broken off: it is done again, from here on.\n")
 	}
@@ -152,9 +155,9 @@ func (o *recoverOptions) obstacle(ctx context.Context, s *survivor) error {
 		return fmt.Errorf("recover: want this node's own data, it is %s (%s): choose another node; nothing was changed", s.data.Data, s.data.Detail)
 	case v.Nodes[self].Incarnation != s.data.Member.Incarnation:
 		return fmt.Errorf("recover: the data here is incarnation %q, the cluster knew %q: choose another node; nothing was changed", s.data.Member.Incarnation, v.Nodes[self].Incarnation)
-	case s.unknownTimeline():
-		return fmt.Errorf("recover: the data here is on timeline %d, parent %d, which is none that this node's Raft store knows: with that store it could never be a primary again, nor be followed; "+
-			"choose another node; nothing was changed", s.data.Position.Timeline, s.data.Position.Parent)
+	case s.contradiction() != nil:
+		return fmt.Errorf("recover: the data here does not fit this node's Raft store: %w: with that store it could never be a primary again, nor be followed; "+
+			"choose another node; nothing was changed", s.contradiction())
 	case len(s.remains.Voters) == 1 && s.remains.Voters[0] == self && s.data.Data == cluster.DataOurs && !s.remains.BrokenOff:
 		return errors.New("recover: this node is the only voter already: start its agent; nothing was changed")
 	}
@@ -182,11 +185,20 @@ func (o *recoverOptions) obstacle(ctx context.Context, s *survivor) error {
 	return nil
 }
 
-// unknownTimeline says whether the data went on, behind a primary of a later term, after the store had last heard of the
-// cluster (F3).
-func (s *survivor) unknownTimeline() bool {
-	_, allotted := s.remains.View.Forks.TermOf(s.data.Position)
-	return s.data.Position.Known() && !allotted
+// unknown gives the timelines of the data that the store has not heard of (F3): somebody promoted by hand, or the data went on
+// behind a primary of a later term.
+func (s *survivor) unknown() []cluster.Fork {
+	forks, err := raftfsm.Unknown(s.remains.View, s.data.Forks, s.data.Position)
+	if err != nil {
+		return nil // contradiction says it
+	}
+	return forks
+}
+
+// contradiction says how the data's history contradicts the store.
+func (s *survivor) contradiction() error {
+	_, err := raftfsm.Unknown(s.remains.View, s.data.Forks, s.data.Position)
+	return err
 }
 
 // confirm asks twice.
@@ -218,7 +230,7 @@ func (o *recoverOptions) recover(s *survivor) error {
 	id := make([]byte, 16)
 	rand.Read(id) // never fails: it ends the program instead (crypto/rand)
 	kept, err := raftfsm.RecoverAlone(s.conf.Raft.DataDir, s.conf.Scope, s.conf.Raft.Advertise, cluster.Recover{
-		Node: cluster.NodeID(s.conf.Name), Member: s.data.Member, ClusterID: hex.EncodeToString(id), Time: time.Now().UTC().Format(time.RFC3339Nano),
+		Node: cluster.NodeID(s.conf.Name), Member: s.data.Member, ClusterID: hex.EncodeToString(id), Forks: s.unknown(), Time: time.Now().UTC().Format(time.RFC3339Nano),
 	})
 	if err != nil {
 		return &exitError{code: exitUnknown, err: fmt.Errorf("recover: %w; the store as it was is %s", err, kept)}

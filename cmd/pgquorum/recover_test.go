@@ -77,7 +77,14 @@ func TestRecoverObstacles(t *testing.T) {
 		}, ""},
 		{"alone already, broken off", func(s *survivor) { s.remains.Voters, s.remains.BrokenOff = s.remains.Voters[2:], true }, ""},
 		{"another life", func(s *survivor) { s.data.Member.Incarnation = "b" }, `"b"`},
-		{"data on a timeline that the store does not know", func(s *survivor) { s.data.Position.Timeline = 3 }, "timeline 3"},
+		{"data on a timeline of which nobody knows where it began", func(s *survivor) { s.data.Position.Timeline = 3 }, "timeline 3"},
+		{"data on timelines that somebody made by hand", func(s *survivor) {
+			s.data.Position.Timeline = 4
+			s.data.Forks = []cluster.Fork{{Timeline: 2, Parent: 1, LSN: 100}, {Timeline: 3, Parent: 2, LSN: 200}, {Timeline: 4, Parent: 3, LSN: 300}}
+		}, ""},
+		{"data on another timeline of an allotted number", func(s *survivor) {
+			s.data.Forks = []cluster.Fork{{Timeline: 2, Parent: 9, LSN: 100}}
+		}, "timeline 2 left 9"},
 		{"where the data ends is not known", func(s *survivor) { s.data.Position = cluster.Position{} }, ""},
 		{"alone already", func(s *survivor) { s.remains.Voters = s.remains.Voters[2:] }, "start its agent"},
 	} {

@@ -3,7 +3,7 @@ package main
 // mutantsOfPromises are those of promises, positions and candidates (sections 6 and 7), and the principles.
 var mutantsOfPromises = []mutant{
 	{"no-promises-needed", "C1", "agent/decide/candidate.go",
-		"\tif missing != \"\" {\n\t\treturn Choice{Missing: missing}", "\tif missing == \"never\" {\n\t\treturn Choice{Missing: missing}",
+		"\tif missing != \"\" {\n\t\treturn Choice{Missing: missing + madeByHand(o)}", "\tif missing == \"never\" {\n\t\treturn Choice{Missing: missing + madeByHand(o)}",
 		"./agent/decide", "^(TestTakeOver|TestC1AgainstASecondModel)$"},
 	{"one-promise-too-few", "C1", "agent/decide/candidate.go",
 		"in >= len(r.Standbys)-r.K+1", "in >= len(r.Standbys)-r.K", "./agent/decide", "^TestC1AgainstASecondModel$"},
@@ -73,6 +73,8 @@ var mutantsOfPromises = []mutant{
 		"\th.steps = withWAL(h.steps)\n", "", "./pgctl", "^TestForkOfATimelineWithoutWAL$"},
 	{"no-number-left-to-promotions-by-hand", "F3", "raftfsm/apply_timelines.go",
 		"const spare = 1", "const spare = 0", "./agent/sim", "^TestF3PromotedByHandWhileCutOff$"},
+	{"recover-on-another-timeline-of-a-known-number", "F3", "raftfsm/apply_recover.go",
+		"known.Parent != f.Parent || ", "", "./raftfsm", "^TestF3UnknownTimelines$"},
 	{"foreign-timeline-of-an-allotted-number", "F3", "cluster/timeline.go",
 		"pos.Parent != fork.Parent", "pos.Parent > fork.Parent+1000", "./agent/sim", "^TestF3PromotedByHandWhileCutOff$"},
 	{"rewind-of-an-equal-number", "F3", "agent/decide/standby.go",
