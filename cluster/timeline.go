@@ -19,6 +19,10 @@ type Fork struct {
 	Term     Term     `json:"term"`
 	Reason   string   `json:"reason,omitempty"`
 	Time     string   `json:"time,omitempty"` // RFC 3339, as the proposer gave it
+
+	// Adopted: Raft never allotted it; pgquorum recover took it over with the data of Node. Others may have made one of the same number
+	// from the same parent, and nothing tells which: it is an ancestor, and nobody else's WAL on it counts or is followed by more.
+	Adopted bool `json:"adopted,omitempty"`
 }
 
 // Forks are all timelines that Raft ever allotted, by number.
@@ -37,11 +41,17 @@ const (
 // String names the relation.
 func (r Relation) String() string { return [...]string{"unknown", "prefix", "diverged"}[r] }
 
-// Foreign says whether a position is on a timeline that bears an allotted number and is not the allotted one: somebody
-// promoted a standby by hand, more than once, until it came to that number (F3).
+// Foreign says whether a position is on a timeline that bears a known number and is not known to be that one: somebody promoted
+// a standby by hand, more than once, until it came to an allotted number, or came to one that was adopted (F3).
 func (f Forks) Foreign(pos Position) bool {
-	fork, allotted := f[pos.Timeline]
-	return allotted && pos.Parent != 0 && pos.Parent != fork.Parent
+	fork, known := f[pos.Timeline]
+	return known && (fork.Adopted || pos.Parent != 0 && pos.Parent != fork.Parent)
+}
+
+// Goes says whether a position is on a timeline that was adopted with this node's own data, in which it alone may go on.
+func (f Forks) Goes(node NodeID, pos Position) bool {
+	fork, known := f[pos.Timeline]
+	return known && fork.Adopted && fork.Node == node && pos.Parent == fork.Parent
 }
 
 // Relate says how WAL that ends at pos stands to target, by walking from target to its ancestors: pos is a prefix if

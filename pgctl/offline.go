@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"pgquorum/cluster"
 )
@@ -43,6 +44,7 @@ func (p *Postgres) ReadLeft(ctx context.Context) (Left, error) {
 	if l.Forks, err = p.LocalForks(ctx); err != nil {
 		return l, fmt.Errorf("%s: %w", p.opt.DataDir, err)
 	}
+	l.Forks = slices.DeleteFunc(l.Forks, func(f cluster.Fork) bool { return f.Timeline > pos.Timeline }) // of which there is no record yet
 	return l, nil
 }
 

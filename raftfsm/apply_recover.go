@@ -32,7 +32,7 @@ func applyRecover(v *cluster.View, c cluster.Recover) outcome {
 		if _, hangs := v.Forks[f.Parent]; known || !hangs || f.LSN == 0 {
 			return refuse(c, "with timeline %d, which left %d at %s: want one that is not known, of a parent that is", f.Timeline, f.Parent, f.LSN)
 		}
-		v.Forks = with(v.Forks, f.Timeline, cluster.Fork{Timeline: f.Timeline, Parent: f.Parent, LSN: f.LSN, Node: c.Node,
+		v.Forks = with(v.Forks, f.Timeline, cluster.Fork{Timeline: f.Timeline, Parent: f.Parent, LSN: f.LSN, Node: c.Node, Adopted: true,
 			Term: v.Key.Term + recoverTerms, Reason: "found on the data that pgquorum recover goes on with", Time: c.Time})
 	}
 	losses, former := Losses(v, c.Member), v.ClusterID

@@ -95,8 +95,8 @@ func TestF3RecoverOnTimelinesMadeByHand(t *testing.T) {
 	if out := apply(&next, recovery(func(c *cluster.Recover) { c.Forks = forks })); out.refused != nil {
 		t.Fatal(out.refused)
 	}
-	if term, ok := next.Forks.TermOf(end); !ok || term != next.Key.Term || next.Forks.Relate(cluster.Position{Timeline: at, LSN: 499}, at+2) != cluster.Prefix {
-		t.Errorf("position %v: term %d, %v; forks %v", end, term, ok, next.Forks)
+	if !next.Forks.Goes("n3", end) || next.Forks.Goes("n2", end) || next.Forks.Goes("n3", cluster.Position{Timeline: at + 2, LSN: 700, Parent: at}) {
+		t.Errorf("position %v: not its own data's alone; forks %v", end, next.Forks)
 	}
 	if _, known := m.View().Forks[at+1]; known {
 		t.Error("the former state has it, too")
@@ -108,6 +108,24 @@ func TestF3RecoverOnTimelinesMadeByHand(t *testing.T) {
 		Parent: end.Timeline, Lease: testLease, Mode: cluster.SyncQuorum}
 	if out := apply(&next, acquire); out.refused != nil || next.Key.Timeline <= at+2+recoverTimelines || next.Forks[next.Key.Timeline].Parent != at+2 {
 		t.Errorf("key %+v, %v", next.Key, out.refused)
+	}
+	if out := apply(&next, cluster.RecordFork{Timeline: next.Key.Timeline, Parent: at + 2, LSN: 700}); out.refused != nil {
+		t.Fatal(out.refused)
+	}
+	for pos, want := range map[cluster.Position]cluster.Relation{
+		{Timeline: at, LSN: 499}:                                cluster.Prefix,   // it was never on anything made by hand
+		{Timeline: at, LSN: 501}:                                cluster.Diverged, // it has what the one that goes on has not
+		{Timeline: at + 1, LSN: 550, Parent: at}:                cluster.Diverged, // perhaps another promotion by hand, to the same number
+		{Timeline: at + 1, LSN: 550}:                            cluster.Diverged,
+		{Timeline: at + 2, LSN: 650, Parent: at + 1}:            cluster.Diverged,
+		{Timeline: next.Key.Timeline, LSN: 800, Parent: at + 2}: cluster.Prefix,
+	} {
+		if got := next.Forks.Relate(pos, next.Key.Timeline); got != want {
+			t.Errorf("%+v stands to timeline %d as %v, want %v", pos, next.Key.Timeline, got, want)
+		}
+		if _, counts := next.Forks.TermOf(pos); counts != (pos.Timeline == at || pos.Timeline == next.Key.Timeline) {
+			t.Errorf("%+v counts: %v", pos, counts)
+		}
 	}
 }
 

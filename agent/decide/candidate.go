@@ -11,12 +11,13 @@ import (
 )
 
 // Valid filters the promises that count for term: made for exactly that term, by the incarnation that the FSM has for
-// the node (V5), with a known position on a timeline that Raft allotted (F3).
+// the node (V5), with a known position on a timeline that Raft allotted, or that was adopted with this node's data (F3).
 func Valid(v *cluster.View, term cluster.Term, promises map[cluster.NodeID]cluster.Promise) map[cluster.NodeID]cluster.Promise {
 	q := make(map[cluster.NodeID]cluster.Promise, len(promises))
 	for name, p := range promises {
 		member, registered := v.Nodes[name].Member()
 		_, allotted := v.Forks.TermOf(p.Position)
+		allotted = allotted || v.Forks.Goes(name, p.Position)
 		if p.Term == term && registered && p.Member == member && p.Position.Known() && allotted {
 			q[name] = p
 		}
@@ -130,7 +131,7 @@ func madeByHand(o *Observation) string {
 	var names []string
 	for _, n := range slices.Sorted(maps.Keys(o.TakeOver.Promises)) {
 		p := o.TakeOver.Promises[n]
-		if _, allotted := o.View.Forks.TermOf(p.Position); p.Position.Known() && !allotted {
+		if _, allotted := o.View.Forks.TermOf(p.Position); p.Position.Known() && !allotted && !o.View.Forks.Goes(n, p.Position) {
 			names = append(names, fmt.Sprintf("%s (timeline %d)", n, p.Position.Timeline))
 		}
 	}

@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -15,6 +16,12 @@ func TestV5ValidPromises(t *testing.T) {
 		valid bool
 	}{
 		{"as it should be", func(*Observation, *cluster.Promise) {}, true},
+		{"F3 a timeline that was adopted with its data", func(o *Observation, p *cluster.Promise) { adopted(o, "n2"); p.Position = adoptedEnd }, true},
+		{"F3 a timeline that was adopted with another's data", func(o *Observation, p *cluster.Promise) { adopted(o, "n3"); p.Position = adoptedEnd }, false},
+		{"F3 the adopted number, from another parent", func(o *Observation, p *cluster.Promise) {
+			adopted(o, "n2")
+			p.Position = cluster.Position{Timeline: 9, LSN: 1000, Parent: 1}
+		}, false},
 		{"an older term", func(_ *Observation, p *cluster.Promise) { p.Term = 3 }, false},
 		{"a later term", func(_ *Observation, p *cluster.Promise) { p.Term = 5 }, false},
 		{"another life", func(_ *Observation, p *cluster.Promise) { p.Member.Incarnation = "other" }, false},
@@ -143,4 +150,13 @@ func TestB5WaitsForWhom(t *testing.T) {
 			}
 		})
 	}
+}
+
+var adoptedEnd = cluster.Position{Timeline: 9, LSN: 1000, Parent: 2}
+
+// adopted makes timeline 9 one that was made by hand and adopted with a node's data by pgquorum recover.
+func adopted(o *Observation, node cluster.NodeID) {
+	forks := maps.Clone(o.View.Forks)
+	forks[9] = cluster.Fork{Timeline: 9, Parent: 2, LSN: 900, Node: node, Term: 3, Adopted: true}
+	o.View.Forks = forks
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -79,7 +80,7 @@ func (o *recoverOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if o.force && len(o.lost) == 0 {
+	if o.force && len(o.lost) == 0 && len(s.others) > 0 {
 		return usage("recover: --force needs --lost with every other member: %s", strings.Join(s.others, ","))
 	}
 	if given := slices.Sorted(slices.Values(o.lost)); len(given) > 0 && !slices.Equal(given, s.others) {
@@ -132,13 +133,16 @@ func (o *recoverOptions) show(s *survivor) {
 	fmt.Fprintf(out, "  leader key   %s, term %d, timeline %d\n", v.Key.Holder, v.Key.Term, v.Key.Timeline)
 	fmt.Fprintf(out, "  voters       %s\n", joined(s.remains.Voters))
 	fmt.Fprintf(out, "  data here    %s %s, ends at %s on timeline %d\n", s.data.Data, s.data.Detail, s.data.Position.LSN, s.data.Position.Timeline)
-	for _, f := range s.unknown() {
-		fmt.Fprintf(out, "  timeline %d   left %d at %s; the store does not know it: made by hand, or after this node last heard of the cluster. The cluster goes on with it\n", f.Timeline, f.Parent, f.LSN)
+	for i, f := range s.unknown() {
+		if i == 0 {
+			fmt.Fprintf(out, "  to compare   %s on timeline %d: what the other nodes' ends are to be held against. From there on the data is on timelines that the store does not know:\n", f.LSN, f.Parent)
+		}
+		fmt.Fprintf(out, "  timeline %d   left %d at %s: made by hand, or after this node last heard of the cluster. The cluster goes on with it\n", f.Timeline, f.Parent, f.LSN)
 	}
 	if s.remains.BrokenOff {
 		fmt.Fprintf(out, "A recovery has begun on this store and was broken off: it is done again, from here on.\n")
 	}
-	fmt.Fprintf(out, "GIVEN UP FOR GOOD: %s. MAY BE LOST:\n", strings.Join(s.others, ", "))
+	fmt.Fprintf(out, "GIVEN UP FOR GOOD: %s. MAY BE LOST:\n", cmp.Or(strings.Join(s.others, ", "), "nobody, there is no other member"))
 	for _, loss := range raftfsm.Losses(v, s.data.Member) {
 		fmt.Fprintf(out, "  - %s\n", loss)
 	}
@@ -158,7 +162,7 @@ func (o *recoverOptions) obstacle(ctx context.Context, s *survivor) error {
 	case s.contradiction() != nil:
 		return fmt.Errorf("recover: the data here does not fit this node's Raft store: %w: with that store it could never be a primary again, nor be followed; "+
 			"choose another node; nothing was changed", s.contradiction())
-	case len(s.remains.Voters) == 1 && s.remains.Voters[0] == self && s.data.Data == cluster.DataOurs && !s.remains.BrokenOff:
+	case len(s.remains.Voters) == 1 && s.remains.Voters[0] == self && s.data.Data == cluster.DataOurs && !s.remains.BrokenOff && len(s.unknown()) == 0:
 		return errors.New("recover: this node is the only voter already: start its agent; nothing was changed")
 	}
 	opt := raftfsm.Options{Self: self, UID: v.Nodes[self].UID, Scope: s.conf.Scope, Members: map[cluster.NodeID]string{}}
@@ -205,14 +209,18 @@ func (s *survivor) contradiction() error {
 func (o *recoverOptions) confirm(ctx context.Context, s *survivor) error {
 	in := bufio.NewReader(o.env.In)
 	refused := errors.New("recover: not confirmed; nothing was changed")
-	for _, q := range []struct {
+	questions := []struct {
 		text string
 		yes  func(string) bool
 	}{
 		{fmt.Sprintf("If %s ran on, there would be two clusters. Are they lost for good, or off until emptied? [y/N]: ", strings.Join(s.others, ", ")),
 			func(a string) bool { return a == "y" || a == "yes" }},
 		{fmt.Sprintf("To go on from %s alone, type the cluster's name, %s: ", s.conf.Name, s.conf.Scope), func(a string) bool { return a == strings.ToLower(s.conf.Scope) }},
-	} {
+	}
+	if len(s.others) == 0 {
+		questions = questions[1:]
+	}
+	for _, q := range questions {
 		fmt.Fprint(o.env.Out, q.text)
 		answer, err := readLine(ctx, in)
 		if err != nil {

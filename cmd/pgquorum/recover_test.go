@@ -82,6 +82,11 @@ func TestRecoverObstacles(t *testing.T) {
 			s.data.Position.Timeline = 4
 			s.data.Forks = []cluster.Fork{{Timeline: 2, Parent: 1, LSN: 100}, {Timeline: 3, Parent: 2, LSN: 200}, {Timeline: 4, Parent: 3, LSN: 300}}
 		}, ""},
+		{"alone already, and somebody promoted by hand", func(s *survivor) {
+			s.remains.Voters, s.others = s.remains.Voters[2:], nil
+			s.data.Position.Timeline = 3
+			s.data.Forks = []cluster.Fork{{Timeline: 2, Parent: 1, LSN: 100}, {Timeline: 3, Parent: 2, LSN: 200}}
+		}, ""},
 		{"data on another timeline of an allotted number", func(s *survivor) {
 			s.data.Forks = []cluster.Fork{{Timeline: 2, Parent: 9, LSN: 100}}
 		}, "timeline 2 left 9"},

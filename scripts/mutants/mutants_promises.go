@@ -75,6 +75,8 @@ var mutantsOfPromises = []mutant{
 		"const spare = 1", "const spare = 0", "./agent/sim", "^TestF3PromotedByHandWhileCutOff$"},
 	{"recover-on-another-timeline-of-a-known-number", "F3", "raftfsm/apply_recover.go",
 		"known.Parent != f.Parent || ", "", "./raftfsm", "^TestF3UnknownTimelines$"},
+	{"adopted-timeline-is-anybodys", "F3", "cluster/timeline.go",
+		"(fork.Adopted || pos.Parent != 0 &&", "(false || pos.Parent != 0 &&", "./raftfsm", "^TestF3RecoverOnTimelinesMadeByHand$"},
 	{"foreign-timeline-of-an-allotted-number", "F3", "cluster/timeline.go",
 		"pos.Parent != fork.Parent", "pos.Parent > fork.Parent+1000", "./agent/sim", "^TestF3PromotedByHandWhileCutOff$"},
 	{"rewind-of-an-equal-number", "F3", "agent/decide/standby.go",
