@@ -42,10 +42,25 @@ const (
 func (r Relation) String() string { return [...]string{"unknown", "prefix", "diverged"}[r] }
 
 // Foreign says whether a position is on a timeline that bears a known number and is not known to be that one: somebody promoted
-// a standby by hand, more than once, until it came to an allotted number, or came to one that was adopted (F3).
+// a standby by hand, more than once, until it came to an allotted number, or came to one that was adopted (F3). WAL that is being
+// streamed bears no parent: nobody is ordered to stream whose position is foreign.
 func (f Forks) Foreign(pos Position) bool {
 	fork, known := f[pos.Timeline]
-	return known && (fork.Adopted || pos.Parent != 0 && pos.Parent != fork.Parent)
+	return known && pos.Parent != 0 && (fork.Adopted || pos.Parent != fork.Parent)
+}
+
+// Twinned says whether a position is on a timeline of an unknown number that may hang from the twin of an adopted one: its history
+// reads as if it were the cluster's, although its WAL is not.
+func (f Forks) Twinned(pos Position) bool {
+	if _, known := f[pos.Timeline]; known {
+		return false
+	}
+	for _, fork := range f {
+		if fork.Adopted {
+			return true
+		}
+	}
+	return false
 }
 
 // Goes says whether a position is on a timeline that was adopted with this node's own data, in which it alone may go on.

@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,8 +29,8 @@ func applyRecover(v *cluster.View, c cluster.Recover) outcome {
 		return refuse(c, "as cluster id %q: want another than %q", c.ClusterID, v.ClusterID)
 	}
 	for _, f := range c.Forks {
-		_, known := v.Forks[f.Timeline]
-		if _, hangs := v.Forks[f.Parent]; known || !hangs || f.LSN == 0 {
+		known, is := v.Forks[f.Timeline]
+		if _, hangs := v.Forks[f.Parent]; is && !known.Adopted || !hangs || f.LSN == 0 {
 			return refuse(c, "with timeline %d, which left %d at %s: want one that is not known, of a parent that is", f.Timeline, f.Parent, f.LSN)
 		}
 		v.Forks = with(v.Forks, f.Timeline, cluster.Fork{Timeline: f.Timeline, Parent: f.Parent, LSN: f.LSN, Node: c.Node, Adopted: true,
@@ -61,21 +62,24 @@ func applyRecover(v *cluster.View, c cluster.Recover) outcome {
 		text = strings.Join(losses, "; ")
 	}
 	record(v, c.Time, "recovered", c.Node, "an operator gave up %s; the cluster goes on from %s alone, as cluster id %s (before: %s): %s",
-		strings.Join(lost, ", "), c.Node, c.ClusterID, former, text)
+		cmp.Or(strings.Join(lost, ", "), "nobody"), c.Node, c.ClusterID, former, text)
 	return done(nil)
 }
 
 // Unknown gives the timelines in the history of a data directory, whose WAL ends at end, that a state does not know: those of a
-// promotion by hand, or of primaries of which its store has not heard. It is an error if the history contradicts the state.
-func Unknown(v *cluster.View, history []cluster.Fork, end cluster.Position) (unknown []cluster.Fork, err error) {
+// promotion by hand, or of primaries of which its store has not heard; and those that were adopted with another's data, where
+// node's ends on such a one. It is an error if the history contradicts the state.
+func Unknown(v *cluster.View, node cluster.NodeID, history []cluster.Fork, end cluster.Position) (unknown []cluster.Fork, err error) {
 	last := cluster.Timeline(0) // of unknown
+	on := v.Forks[end.Timeline]
+	again := on.Adopted && on.Node != node
 	for _, f := range history {
 		known, is := v.Forks[f.Timeline]
 		_, hangs := v.Forks[f.Parent]
 		switch {
-		case is && (last != 0 || known.Parent != f.Parent || known.LSN != 0 && known.LSN != f.LSN):
+		case is && (last != 0 && !known.Adopted || known.Parent != f.Parent || known.LSN != 0 && known.LSN != f.LSN):
 			return nil, fmt.Errorf("timeline %d left %d at %s there, and the cluster's %d left %d at %s", f.Timeline, f.Parent, f.LSN, f.Timeline, known.Parent, known.LSN)
-		case is:
+		case is && !(known.Adopted && again):
 			continue
 		case !hangs && f.Parent != last:
 			return nil, fmt.Errorf("timeline %d left %d at %s there, and the cluster knows neither", f.Timeline, f.Parent, f.LSN)

@@ -87,7 +87,7 @@ func TestF3RecoverOnTimelinesMadeByHand(t *testing.T) {
 	at := m.View().Key.Timeline
 	history := []cluster.Fork{{Timeline: at + 1, Parent: at, LSN: 500}, {Timeline: at + 2, Parent: at + 1, LSN: 600}}
 	end := cluster.Position{Timeline: at + 2, LSN: 700, Parent: at + 1}
-	forks, err := Unknown(m.View(), history, end)
+	forks, err := Unknown(m.View(), "n3", history, end)
 	if err != nil || !reflect.DeepEqual(forks, history) {
 		t.Fatalf("unknown: %v, %v", forks, err)
 	}
@@ -101,7 +101,7 @@ func TestF3RecoverOnTimelinesMadeByHand(t *testing.T) {
 	if _, known := m.View().Forks[at+1]; known {
 		t.Error("the former state has it, too")
 	}
-	if forks, err := Unknown(&next, history, end); err != nil || len(forks) != 0 {
+	if forks, err := Unknown(&next, "n3", history, end); err != nil || len(forks) != 0 {
 		t.Errorf("once it knows them: %v, %v", forks, err)
 	}
 	acquire := cluster.AcquireLeader{Node: "n3", ExpectTerm: next.Key.Term, RulesVersion: next.RulesVersion, Member: life("n3"),
@@ -116,16 +116,47 @@ func TestF3RecoverOnTimelinesMadeByHand(t *testing.T) {
 		{Timeline: at, LSN: 499}:                                cluster.Prefix,   // it was never on anything made by hand
 		{Timeline: at, LSN: 501}:                                cluster.Diverged, // it has what the one that goes on has not
 		{Timeline: at + 1, LSN: 550, Parent: at}:                cluster.Diverged, // perhaps another promotion by hand, to the same number
-		{Timeline: at + 1, LSN: 550}:                            cluster.Diverged,
+		{Timeline: at + 1, LSN: 550}:                            cluster.Prefix,   // it is being streamed, by order
 		{Timeline: at + 2, LSN: 650, Parent: at + 1}:            cluster.Diverged,
 		{Timeline: next.Key.Timeline, LSN: 800, Parent: at + 2}: cluster.Prefix,
 	} {
 		if got := next.Forks.Relate(pos, next.Key.Timeline); got != want {
 			t.Errorf("%+v stands to timeline %d as %v, want %v", pos, next.Key.Timeline, got, want)
 		}
-		if _, counts := next.Forks.TermOf(pos); counts != (pos.Timeline == at || pos.Timeline == next.Key.Timeline) {
+		if _, counts := next.Forks.TermOf(pos); counts != (pos.Timeline == at || pos.Timeline == next.Key.Timeline || pos.Parent == 0) {
 			t.Errorf("%+v counts: %v", pos, counts)
 		}
+	}
+}
+
+// F3: the node that a timeline was adopted with is lost, too, and another one that ends on it is what is left: the timeline is adopted
+// anew, with that one's data.
+func TestF3RecoverOnAnAdoptedTimeline(t *testing.T) {
+	t.Parallel()
+	m := healthyMachine(t)
+	at := m.View().Key.Timeline
+	history := []cluster.Fork{{Timeline: at + 1, Parent: at, LSN: 500}, {Timeline: at + 2, Parent: at + 1, LSN: 600}}
+	end := cluster.Position{Timeline: at + 2, LSN: 700, Parent: at + 1}
+	view := *m.View()
+	if out := apply(&view, recovery(func(c *cluster.Recover) { c.Forks = history })); out.refused != nil {
+		t.Fatal(out.refused)
+	}
+	view.Nodes = with(view.Nodes, "n2", m.View().Nodes["n2"])
+	forks, err := Unknown(&view, "n2", history, end)
+	if err != nil || !reflect.DeepEqual(forks, history) {
+		t.Fatalf("for n2: %v, %v", forks, err)
+	}
+	again := recovery(func(c *cluster.Recover) {
+		c.Node, c.Member, c.ClusterID, c.Forks = "n2", life("n2"), "c-newer", forks
+	})
+	if out := apply(&view, again); out.refused != nil {
+		t.Fatal(out.refused)
+	}
+	if !view.Forks.Goes("n2", end) || view.Forks.Goes("n3", end) {
+		t.Errorf("forks %+v", view.Forks)
+	}
+	if forks, err := Unknown(&view, "n2", history, end); err != nil || len(forks) != 0 {
+		t.Errorf("once more: %v, %v", forks, err)
 	}
 }
 
@@ -155,7 +186,7 @@ func TestF3UnknownTimelines(t *testing.T) {
 		"the beginning of its history is not there":  {history: []cluster.Fork{fork(9, 8, 900)}, end: 9, fault: "knows neither"},
 		"no history at all":                          {end: 4, fault: "timeline 4"},
 	} {
-		forks, err := Unknown(v, tt.history, cluster.Position{Timeline: tt.end, LSN: 1000})
+		forks, err := Unknown(v, "n3", tt.history, cluster.Position{Timeline: tt.end, LSN: 1000})
 		var got []cluster.Timeline
 		for _, f := range forks {
 			got = append(got, f.Timeline)

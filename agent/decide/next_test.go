@@ -267,6 +267,23 @@ func TestStandby(t *testing.T) {
 			o.View.Rules[0].Standbys = nil
 			stopped(&o.Local.Postgres)
 		}, Clone, ReasonRewindImpossible},
+		{"F3 on an adopted number", func(o *Observation) { // perhaps another promotion by hand, to the same number
+			adopted(o, "n1")
+			o.Position = adoptedEnd
+			o.View.Rules[0].Standbys = nil
+			stopped(&o.Local.Postgres)
+		}, Clone, ReasonRewindImpossible},
+		{"F3 behind the twin of an adopted timeline", func(o *Observation) { // which pg_rewind would take for a common ancestor
+			adopted(o, "n1")
+			o.Position = cluster.Position{Timeline: 10, LSN: 1000, Parent: 9}
+			o.View.Rules[0].Standbys = nil
+			stopped(&o.Local.Postgres)
+		}, Clone, ReasonRewindImpossible},
+		{"F3 an unknown number, nothing was ever adopted", func(o *Observation) {
+			o.Position = cluster.Position{Timeline: 10, LSN: 1000, Parent: 9}
+			o.View.Rules[0].Standbys = nil
+			stopped(&o.Local.Postgres)
+		}, Rewind, ReasonDiverged},
 		{"no data, its former life in a rule", editLocal(func(p *cluster.PostgresStatus) {
 			*p = cluster.PostgresStatus{Data: cluster.DataAbsent, State: cluster.PostgresStopped}
 		}), Wait, ReasonInRule},

@@ -160,7 +160,7 @@ func leaveHistory(o *Observation, src cluster.NodeID) (Decision, bool) {
 	if from, why := copySource(o); from == "" {
 		return Decision{Action: Wait, Reason: ReasonDiverged, Detail: why}, true
 	}
-	foreign := o.View.Forks.Foreign(o.Position) // pg_rewind tells timelines apart by their numbers alone (F3)
+	foreign := o.View.Forks.Foreign(o.Position) || o.View.Forks.Twinned(o.Position) // pg_rewind tells timelines apart by their numbers alone (F3)
 	if !o.UseRewind || foreign || o.Failed(Rewind) >= MaxRewinds {
 		return Decision{Action: Clone, Reason: ReasonRewindImpossible, Source: src, Term: o.View.Key.Term}, true
 	}

@@ -192,7 +192,7 @@ func (o *recoverOptions) obstacle(ctx context.Context, s *survivor) error {
 // unknown gives the timelines of the data that the store has not heard of (F3): somebody promoted by hand, or the data went on
 // behind a primary of a later term.
 func (s *survivor) unknown() []cluster.Fork {
-	forks, err := raftfsm.Unknown(s.remains.View, s.data.Forks, s.data.Position)
+	forks, err := raftfsm.Unknown(s.remains.View, cluster.NodeID(s.conf.Name), s.data.Forks, s.data.Position)
 	if err != nil {
 		return nil // contradiction says it
 	}
@@ -201,7 +201,7 @@ func (s *survivor) unknown() []cluster.Fork {
 
 // contradiction says how the data's history contradicts the store.
 func (s *survivor) contradiction() error {
-	_, err := raftfsm.Unknown(s.remains.View, s.data.Forks, s.data.Position)
+	_, err := raftfsm.Unknown(s.remains.View, cluster.NodeID(s.conf.Name), s.data.Forks, s.data.Position)
 	return err
 }
 
