@@ -64,10 +64,18 @@ func CheckGrowth(samples []Usage, ends []time.Duration, length time.Duration, no
 			found = append(found, Violation{"growth", 0, fmt.Sprintf("%.2f %s more with each fault, at least %.2f; want at most %.2f", rise, g.name, sure, g.most)})
 		}
 	}
+	looks, above := 0, 0
 	for _, u := range samples {
 		if u.Whole {
 			found = append(found, CheckUsage(u, nodes)...)
+			looks++
+			if u.AgentFDs > usualAgentFDs(nodes) {
+				above++
+			}
 		}
+	}
+	if may := 1 + looks/100; above > may {
+		found = append(found, Violation{"leak", length, fmt.Sprintf("more than %d open files of the agent at %d of %d looks, want that at %d at most", usualAgentFDs(nodes), above, looks, may)})
 	}
 	return append(found, filling(samples, length)...), strings.Join(results, "; ")
 }
