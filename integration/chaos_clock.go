@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,10 +16,8 @@ import (
 
 // The wall clock that a host's PostgreSQL sees is the machine's with an offset, which a preloaded library adds: it stands
 // in a file of eight bytes that the library maps. libfaketime would do as much, but it allocates memory inside PostgreSQL's
-// signal handlers, and leaves shared memory behind when a process is killed.
-//
-// Agents and guards are not met: a static binary preloads nothing. They measure leases in CLOCK_BOOTTIME (L1), and wall
-// clocks are for people only.
+// signal handlers, and leaves shared memory behind when a process is killed. Agent and guard have it from the same file
+// (chaos_agentclock.go).
 
 //go:embed testdata/wallclock.c
 var wallClockSource string
@@ -37,7 +36,12 @@ func (c *Cluster) prepareClocks(ctx context.Context) error {
 	if out, err := cc.CombinedOutput(); err != nil {
 		return fmt.Errorf("cc: %w: %s", err, out)
 	}
+	bin, err := c.buildWithClock(ctx)
+	if err != nil {
+		return err
+	}
 	for _, h := range c.Nodes() {
+		h.clockBin = bin
 		if err := h.preloadClock(c.lab.PostgresIn, library); err != nil {
 			return err
 		}
@@ -81,11 +85,40 @@ func setOffset(path string, offset time.Duration) error {
 	return errors.Join(err, f.Close())
 }
 
-// jump sets the wall clock that a host's PostgreSQL sees, and sets it right again.
+// jump sets the wall clock that a host's PostgreSQL, agent and guard see, and sets it right again.
 func (r *chaosRun) jump(b *begun, h *chaosHost, f Fault) error {
 	if !r.clocks {
 		return notBegun(errNoCompiler)
 	}
+	by := time.Duration(f.Amount) * time.Second
 	b.end = func() error { return setOffset(h.clock(), 0) }
-	return setOffset(h.clock(), time.Duration(f.Amount)*time.Second)
+	if err := setOffset(h.clock(), by); err != nil {
+		return err
+	}
+	return h.showsOffset(by)
+}
+
+// showsOffset is an error if the host's agent answers, and its wall clock has not jumped by so much.
+func (h *chaosHost) showsOffset(by time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.Addr+":8008/liveness", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := h.http.Do(req)
+	if err != nil {
+		return nil // an agent that is paused, killed or cut off may be met as well
+	}
+	defer resp.Body.Close()
+	told, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return fmt.Errorf("%s: the time of its agent's answer: %w", h.Name, err)
+	}
+	off := time.Since(told) + by
+	stands, err := os.ReadFile(h.clock())
+	if err == nil && off.Abs() > 4*time.Second && binary.NativeEndian.Uint64(stands) == uint64(by) { // else it is set right again
+		err = fmt.Errorf("%s: its agent's wall clock was to jump by %v, and is %v off from that", h.Name, by, off)
+	}
+	return err
 }

@@ -30,6 +30,7 @@ type Host struct {
 	cgroup    string // of the present boot
 	killed    bool   // since that boot
 	agent     *Process
+	clockBin  string // the agent whose wall clock is to jump; empty: the usual one
 }
 
 // newHost makes the host's namespace, directory and first cgroup, all the user postgres's.
@@ -102,7 +103,11 @@ func (h *Host) Start() error {
 	if err != nil {
 		return err
 	}
-	h.agent, err = where.Start(h.lab.Bin, "run", h.File())
+	bin := h.lab.Bin
+	if h.clockBin != "" {
+		bin, where.Env = h.clockBin, []string{"CHAOS_CLOCK=" + h.clock()}
+	}
+	h.agent, err = where.Start(bin, "run", h.File())
 	return err
 }
 

@@ -28,6 +28,7 @@ type Where struct {
 	UID, GID uint32
 	Dir      string
 	Log      string // standard output and error are appended here
+	Env      []string
 }
 
 // Start runs a program there. The child is in its cgroup and namespace from its first instruction on.
@@ -45,6 +46,7 @@ func (w Where) Start(name string, args ...string) (*Process, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = w.Dir, log, log
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.Dir, "LC_ALL=C.UTF-8", "TZ=UTC"}
+	cmd.Env = append(cmd.Env, w.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential:  &syscall.Credential{Uid: w.UID, Gid: w.GID},
 		Setsid:      true,

@@ -76,6 +76,10 @@ func (p *Postgres) controlIf(ctx context.Context, good func(have, now controlKey
 	}
 	p.mu.Lock()
 	cached, have := p.control, p.controlKey
+	if p.controlSeen != key {
+		p.controlSeen, p.controlSince = key, time.Now()
+	}
+	settled := time.Since(p.controlSince) >= controlSettled // by the monotonic clock: the wall clock, and so a file's time, may jump
 	p.mu.Unlock()
 	if cached != nil && good(have, key) {
 		return cached, nil
@@ -87,7 +91,7 @@ func (p *Postgres) controlIf(ctx context.Context, good func(have, now controlKey
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.control, p.controlKey = fresh, key
-	if time.Since(key.mtime) < controlSettled {
+	if !settled {
 		p.controlKey.mtime = time.Time{} // the next write may bear the same time: never a match for cachedControl
 	}
 	return fresh, nil
@@ -102,7 +106,8 @@ func (p *Postgres) presentControl() (controlKey, error) {
 	return controlKey{mtime: info.ModTime(), inode: inodeOf(info)}, nil
 }
 
-// controlSettled is more than the grain of a file system's time stamps.
+// controlSettled is more than the grain of a file system's time stamps: once a time stamp has stood for so long, the next write
+// bears another.
 const controlSettled = 50 * time.Millisecond
 
 // forgetControl drops what was read: a directory that is about to be started may have been rewound since.

@@ -58,8 +58,11 @@ type Postgres struct {
 	systemID   string     // the cluster's, once it is known
 	control    *ControlData
 	controlKey controlKey
-	last       lastRunning
-	promised   *promiseMark // as the file has it; nil: not read yet. Only this process writes it
+
+	controlSeen  controlKey // of the last look
+	controlSince time.Time  // when it was seen first
+	last         lastRunning
+	promised     *promiseMark // as the file has it; nil: not read yet. Only this process writes it
 }
 
 // New gives the local Postgres, run through guard.
