@@ -40,7 +40,7 @@ demo: ## a three-node cluster on this machine and a failover under load, narrate
 	$(BIN) demo $(ARGS)
 
 .PHONY: test
-test: deps needs lint unit ## lint, all tests, 1000 simulated schedules, each scenario once, 3 minutes of chaos (root; under 25 minutes on 2 cores)
+test: deps needs lint unit ## lint, all tests, 1000 simulated schedules, each scenario once, 3 minutes of chaos (root; 27 minutes on 2 cores)
 	@$(MAKE) --no-print-directory powercut sim integration CHAOS_SEED=13
 
 .PHONY: check
