@@ -26,13 +26,12 @@ func (a *Agent) upkeep(ctx context.Context) {
 	last, rounds, told := upkeepKey{}, 0, false
 	for due := true; ; {
 		o := a.observe()
-		if waits := o.Local.Postgres.State == cluster.PostgresRunning && !decide.KnowsItsCluster(o); waits && !told && o.Now.Sub(o.Began) > tellWaitAfter {
-			told = true
+		waits := o.Local.Postgres.State == cluster.PostgresRunning && !decide.KnowsItsCluster(o) && o.Now.Sub(o.Began) > tellWaitAfter
+		if waits && !told {
 			a.log.InfoContext(ctx, "slots, settings and list stay as they are: the state of the cluster is not as new as this node had it before, or does not name its data",
 				"recalled", o.Raft.Recalled, "raft_leader", o.Raft.Leader, "incarnation", o.Local.Postgres.Incarnation, "registered", o.View.Nodes[o.Self].Incarnation)
-		} else if !waits {
-			told = false
 		}
+		told = waits
 		key := upkeepKey{len(o.View.Nodes), o.Local.Postgres.StartTime}
 		if (due || key != last) && o.Local.Postgres.State == cluster.PostgresRunning && o.Job.Action == "" && decide.MayKeepSlots(o) {
 			a.keepOrder(ctx, o, key != last, rounds%standbyRounds == 0)

@@ -63,10 +63,11 @@ func (f Forks) Twinned(pos Position) bool {
 	return false
 }
 
-// Goes says whether a position is on a timeline that was adopted with this node's own data, in which it alone may go on.
-func (f Forks) Goes(node NodeID, pos Position) bool {
-	fork, known := f[pos.Timeline]
-	return known && fork.Adopted && fork.Node == node && pos.Parent == fork.Parent
+// Counts says whether a node's position is on a timeline that Raft allotted, or on one that was adopted with this node's own data.
+func (f Forks) Counts(node NodeID, pos Position) bool {
+	fork := f[pos.Timeline]
+	_, allotted := f.TermOf(pos)
+	return allotted || fork.Adopted && fork.Node == node && pos.Parent == fork.Parent
 }
 
 // Relate says how WAL that ends at pos stands to target, by walking from target to its ancestors: pos is a prefix if

@@ -87,8 +87,8 @@ type indexedConfig struct {
 }
 
 // loadConfigs reads the configurations of the newest snapshot and of the log behind it, and the nodes that the log gives to
-// another uid, and what the state must come to again. What the snapshot covers is not looked at: when a leader has sent the snapshot, Raft leaves the older log where
-// it is, with entries that may never have been committed, and the next entries begin behind a gap.
+// another uid, and what the state must come to again. What the snapshot covers is not looked at: when a leader has sent the
+// snapshot, Raft leaves the older log where it is, with entries that may never have been committed, and the next entries begin behind a gap.
 func loadConfigs(logs raft.LogStore, snaps raft.SnapshotStore) (*configs, *readmits, *recall, error) {
 	c, given, before := &configs{}, &readmits{}, &recall{}
 	metas, err := snaps.List()

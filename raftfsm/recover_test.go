@@ -95,7 +95,7 @@ func TestF3RecoverOnTimelinesMadeByHand(t *testing.T) {
 	if out := apply(&next, recovery(func(c *cluster.Recover) { c.Forks = forks })); out.refused != nil {
 		t.Fatal(out.refused)
 	}
-	if !next.Forks.Goes("n3", end) || next.Forks.Goes("n2", end) || next.Forks.Goes("n3", cluster.Position{Timeline: at + 2, LSN: 700, Parent: at}) {
+	if !next.Forks.Counts("n3", end) || next.Forks.Counts("n2", end) || next.Forks.Counts("n3", cluster.Position{Timeline: at + 2, LSN: 700, Parent: at}) {
 		t.Errorf("position %v: not its own data's alone; forks %v", end, next.Forks)
 	}
 	if _, known := m.View().Forks[at+1]; known {
@@ -152,7 +152,7 @@ func TestF3RecoverOnAnAdoptedTimeline(t *testing.T) {
 	if out := apply(&view, again); out.refused != nil {
 		t.Fatal(out.refused)
 	}
-	if !view.Forks.Goes("n2", end) || view.Forks.Goes("n3", end) {
+	if !view.Forks.Counts("n2", end) || view.Forks.Counts("n3", end) {
 		t.Errorf("forks %+v", view.Forks)
 	}
 	if forks, err := Unknown(&view, "n2", history, end); err != nil || len(forks) != 0 {

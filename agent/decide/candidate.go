@@ -16,8 +16,7 @@ func Valid(v *cluster.View, term cluster.Term, promises map[cluster.NodeID]clust
 	q := make(map[cluster.NodeID]cluster.Promise, len(promises))
 	for name, p := range promises {
 		member, registered := v.Nodes[name].Member()
-		_, allotted := v.Forks.TermOf(p.Position)
-		allotted = allotted || v.Forks.Goes(name, p.Position)
+		allotted := v.Forks.Counts(name, p.Position)
 		if p.Term == term && registered && p.Member == member && p.Position.Known() && allotted {
 			q[name] = p
 		}
@@ -131,7 +130,7 @@ func madeByHand(o *Observation) string {
 	var names []string
 	for _, n := range slices.Sorted(maps.Keys(o.TakeOver.Promises)) {
 		p := o.TakeOver.Promises[n]
-		if _, allotted := o.View.Forks.TermOf(p.Position); p.Position.Known() && !allotted && !o.View.Forks.Goes(n, p.Position) {
+		if p.Position.Known() && !o.View.Forks.Counts(n, p.Position) {
 			names = append(names, fmt.Sprintf("%s (timeline %d)", n, p.Position.Timeline))
 		}
 	}

@@ -252,6 +252,9 @@ func WantsOut(o *Observation) cluster.Incarnation {
 
 func (o *Observation) whereDiverged() string {
 	fork := o.View.Forks[o.View.Key.Timeline]
+	if own := o.View.Forks[o.Position.Timeline]; own.Adopted && o.View.Forks.Foreign(o.Position) {
+		return fmt.Sprintf("own WAL ends on timeline %d, which was made by hand and adopted with the data of %s: nothing tells whether it is the same", own.Timeline, own.Node)
+	}
 	if o.View.Forks.Foreign(o.Position) {
 		return fmt.Sprintf("own timeline %d left timeline %d, the one of that number which was allotted left %d: somebody promoted by hand",
 			o.Position.Timeline, o.Position.Parent, o.View.Forks[o.Position.Timeline].Parent)

@@ -74,18 +74,25 @@ func promotingByHand(w *World, h *Host) func() error {
 	return nothing
 }
 
+// ofThree gives the primary and the two standbys of a world of three hosts.
+func (w *World) ofThree() (p, first, second *Host, err error) {
+	if p = w.primaryHost(); p == nil || len(w.Hosts) != 3 {
+		return nil, nil, nil, errors.New("want a primary and two standbys")
+	}
+	for _, h := range w.Hosts {
+		if h != p {
+			first, second = second, h
+		}
+	}
+	return p, first, second, nil
+}
+
 // PromoteByHandWhileCutOff cuts a standby off, promotes it by hand as often as is said, lets the others' primary move, and
 // heals the network. The number that the standby has come to may be the one that was allotted meanwhile.
 func (w *World) PromoteByHandWhileCutOff(times int) error {
-	p := w.primaryHost()
-	if p == nil || len(w.Hosts) != 3 {
-		return errors.New("want a primary and two standbys")
-	}
-	var next, alone *Host
-	for _, h := range w.Hosts {
-		if h != p {
-			next, alone = alone, h
-		}
+	p, next, alone, err := w.ofThree()
+	if err != nil {
+		return err
 	}
 	w.Isolate(alone, true, true)
 	if !alone.promoteByHand(times) {
@@ -103,15 +110,9 @@ func (w *World) PromoteByHandWhileCutOff(times int) error {
 // next term and runs on without a source. It is promoted by hand twice, to the number that was allotted meanwhile. Healed, the
 // primary moves back, and then to that standby, under load all the time.
 func (w *World) PromoteByHandAfterItsPromise() error {
-	p := w.primaryHost()
-	if p == nil || len(w.Hosts) != 3 {
-		return errors.New("want a primary and two standbys")
-	}
-	var next, alone *Host
-	for _, h := range w.Hosts {
-		if h != p {
-			next, alone = alone, h
-		}
+	p, next, alone, err := w.ofThree()
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
