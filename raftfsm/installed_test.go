@@ -82,15 +82,7 @@ func TestSnapshotThreshold(t *testing.T) {
 // A configuration under the newest snapshot was superseded by it, or never committed: it counts for no lease (L6).
 func TestL6ConfigUnderASnapshotDoesNotCount(t *testing.T) {
 	t.Parallel()
-	snaps := raft.NewInmemSnapshotStore()
-	_, trans := raft.NewInmemTransport("")
-	s, err := snaps.Create(1, 10, 1, config("n1"), 5, trans)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	snaps, _ := snapshotUpTo10(t)
 	logs := raft.NewInmemStore()
 	if err := logs.StoreLogs([]*raft.Log{configEntry(8, "n1", "n2", "n3")}); err != nil {
 		t.Fatal(err)

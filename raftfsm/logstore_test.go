@@ -84,18 +84,25 @@ func TestL6Configs(t *testing.T) {
 	want("not stored", four)
 }
 
-// L6: the configuration is known again after a restart, from the snapshot and the log, and from a leader's snapshot.
-func TestL6ConfigsAreLoaded(t *testing.T) {
-	t.Parallel()
+// snapshotUpTo10 is a store with one snapshot: up to entry 10, with the configuration of entry 5.
+func snapshotUpTo10(t *testing.T) (raft.SnapshotStore, raft.Transport) {
+	t.Helper()
 	snaps := raft.NewInmemSnapshotStore()
 	_, trans := raft.NewInmemTransport("")
 	sink, err := snaps.Create(1, 10, 1, config("n1"), 5, trans)
+	if err == nil {
+		err = sink.Close()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := sink.Close(); err != nil {
-		t.Fatal(err)
-	}
+	return snaps, trans
+}
+
+// L6: the configuration is known again after a restart, from the snapshot and the log, and from a leader's snapshot.
+func TestL6ConfigsAreLoaded(t *testing.T) {
+	t.Parallel()
+	snaps, trans := snapshotUpTo10(t)
 	logs := raft.NewInmemStore()
 	load := func() *configs {
 		c, _, _, err := loadConfigs(logs, snaps)

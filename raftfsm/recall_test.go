@@ -13,15 +13,7 @@ import (
 // what is cut off the log's end was never committed.
 func TestRecall(t *testing.T) {
 	t.Parallel()
-	snaps := raft.NewInmemSnapshotStore()
-	_, trans := raft.NewInmemTransport("")
-	sink, err := snaps.Create(1, 10, 1, config("n1"), 5, trans)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sink.Close(); err != nil {
-		t.Fatal(err)
-	}
+	snaps, _ := snapshotUpTo10(t)
 	inner := raft.NewInmemStore()
 	entry := func(i uint64, of raft.LogType) *raft.Log { return &raft.Log{Index: i, Term: 1, Type: of} }
 	if err := inner.StoreLogs([]*raft.Log{entry(9, raft.LogCommand), entry(10, raft.LogNoop), entry(11, raft.LogCommand), configEntry(12, "n1"), entry(13, raft.LogNoop), entry(14, raft.LogCommand), entry(15, raft.LogNoop)}); err != nil {
