@@ -33,6 +33,7 @@ func (h *Host) KillAgent() {
 // StopAgent is SIGTERM: it hands over, stops PostgreSQL and ends.
 func (h *Host) StopAgent(ctx context.Context) {
 	p := h.agentNow()
+	h.change(func() { h.told = true })
 	p.stop()
 	select {
 	case <-p.done:

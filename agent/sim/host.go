@@ -30,6 +30,7 @@ type Host struct {
 	watchdog watchdog
 	busy     bool // a copy or a rewind works on the directory
 	agent    *process
+	told     bool        // to stop, so that nobody starts the agent again by itself
 	uid      cluster.UID // as old as its Raft store
 	forgot   bool        // the next start finds no Raft store
 }

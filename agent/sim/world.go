@@ -199,6 +199,7 @@ func (h *Host) StartAgent() error {
 	}
 	h.endOrphans()
 	h.change(func() { // a guard that is gone is started again before anything else (U5)
+		h.told = false
 		if h.guard.gone {
 			h.guard = newGuard(h)
 		}
@@ -287,9 +288,15 @@ func (p *process) run(ctx context.Context) {
 	}
 }
 
-// supervise starts an agent that has ended with an error again, as a unit with Restart=on-failure does.
+// supervise starts an agent that has ended with an error again, as a unit with Restart=on-failure does that nobody stops.
 func (h *Host) supervise() {
 	<-time.After(restartPause)
+	h.mu.Lock()
+	told := h.told
+	h.mu.Unlock()
+	if told {
+		return
+	}
 	if err := h.startUnlessOff(); err != nil {
 		h.world.violated("%s: the agent did not start again: %v", h.Name, err)
 	}
