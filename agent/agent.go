@@ -77,7 +77,8 @@ type Agent struct {
 	wantsOut     cluster.Incarnation
 	began        cluster.Instant // decide.Observation.Began; never changed
 	removed      removedWAL
-	streamed     bool // the standby streamed when the loop last looked
+	streamed     bool                           // the standby streamed when the loop last looked
+	served       bool                           // Postgres ran as a primary then
 	phase        string
 	settledIn    settledKey
 	jobText      string // progress of the running job

@@ -74,11 +74,16 @@ func (a *Agent) note(ctx context.Context, o *decide.Observation, d decide.Decisi
 	same := (a.said.Action == d.Action || a.said.Action.Asks() && d.Action.Asks()) && a.said.Reason == d.Reason && a.said.Detail == d.Detail && a.said.Node == d.Node
 	asked := wants != "" && wants != a.wantsOut
 	began := o.Local.Postgres.Streaming && !a.streamed // the holder adds a standby only on its own answer (S8)
-	a.said, a.wantsOut, a.streamed = d, wants, o.Local.Postgres.Streaming
+	serves := o.Local.Postgres.State == cluster.PostgresRunning && o.Local.Postgres.Role == cluster.RolePrimary
+	opened := serves && !a.served // who copies or rewinds waits until it sees the primary run
+	a.said, a.wantsOut, a.streamed, a.served = d, wants, o.Local.Postgres.Streaming, serves
 	a.phase = phaseOf(o, d)
 	a.mu.Unlock()
-	if (asked || began) && o.View.Key.Holder != "" && o.View.Key.Holder != a.opt.Self {
-		go a.nudgeHolder(context.WithoutCancel(ctx), o.View.Key.Holder)
+	switch {
+	case opened:
+		go a.peers.all(func(n cluster.NodeID) { a.nudge(context.WithoutCancel(ctx), n) })
+	case (asked || began) && o.View.Key.Holder != "" && o.View.Key.Holder != a.opt.Self:
+		go a.nudge(context.WithoutCancel(ctx), o.View.Key.Holder)
 	}
 	if same || d.Action == decide.None {
 		return
@@ -91,12 +96,12 @@ func (a *Agent) note(ctx context.Context, o *decide.Observation, d decide.Decisi
 		"source", d.Source, "term", o.View.Key.Term, "raft_term", o.Raft.Term, "raft", o.Raft.State, "position", o.Position.LSN.String())
 }
 
-// nudgeHolder makes the holder look at this node now rather than within a second.
-func (a *Agent) nudgeHolder(ctx context.Context, holder cluster.NodeID) {
+// nudge makes another node look at this one now rather than within a second.
+func (a *Agent) nudge(ctx context.Context, n cluster.NodeID) {
 	ctx, cancel := context.WithTimeout(ctx, a.peers.deadline())
 	defer cancel()
-	if err := a.peers.call(ctx, holder, "/nudge", nudgeRequest{}, nil); err != nil {
-		a.log.DebugContext(ctx, "holder not nudged", "reason", err)
+	if err := a.peers.call(ctx, n, "/nudge", nudgeRequest{}, nil); err != nil {
+		a.log.DebugContext(ctx, "node not nudged", "node", n, "reason", err)
 	}
 }
 

@@ -89,8 +89,9 @@ func (p *Postgres) stoppedStatus(st *cluster.PostgresStatus, c *ControlData) err
 // statusSQL is one row. Functions that exist on one side only stand behind a CASE on the role.
 //
 // A receiver bears the state streaming from its first moment on, also while its source still refuses it. Only one that
-// has written WAL or had a message streams: written_lsn is null and the two times are one until then.
-// Source: WalReceiverMain, walreceiver.c, PostgreSQL 15.
+// has written WAL, has had a message, or waits for the next in its main loop streams: written_lsn is null and the two times
+// are one until then, and whoever is still connecting or refused waits elsewhere. A primary that is idle may send the first
+// message only after half of wal_sender_timeout. Source: WalReceiverMain, walreceiver.c, and libpqwalreceiver.c, PostgreSQL 15.
 const statusSQL = `
 SELECT s.r, current_setting('server_version_num')::int, pg_postmaster_start_time(),
 	current_setting('synchronous_standby_names'),
@@ -102,8 +103,9 @@ SELECT s.r, current_setting('server_version_num')::int, pg_postmaster_start_time
 	CASE WHEN s.r THEN pg_is_wal_replay_paused() ELSE false END,
 	CASE WHEN s.r THEN pg_last_xact_replay_timestamp() END,
 	CASE WHEN s.r THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8 END,
-	(SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming' AND
-		(written_lsn IS NOT NULL OR last_msg_send_time IS DISTINCT FROM last_msg_receipt_time))
+	(SELECT received_tli FROM pg_stat_wal_receiver w WHERE status = 'streaming' AND
+		(written_lsn IS NOT NULL OR last_msg_send_time IS DISTINCT FROM last_msg_receipt_time OR
+		EXISTS (SELECT FROM pg_stat_get_activity(w.pid) a WHERE a.wait_event = 'WalReceiverMain')))
 FROM (SELECT pg_is_in_recovery() AS r) s`
 
 // walSendersSQL is one row a walsender; seemed is the reply's age as the two machines' clocks have it.
