@@ -26,8 +26,9 @@ const (
 )
 
 // buildWithClock builds a pgquorum whose wall clock is the machine's with the offset in the file $CHAOS_CLOCK.
-func (c *Cluster) buildWithClock(ctx context.Context) (bin string, err error) {
-	dir := filepath.Join(c.dir, "clock-build")
+// The first build after a change of Go compiles all packages, for a minute or more.
+func buildWithClock(ctx context.Context, in string) (bin string, err error) {
+	dir := filepath.Join(in, "clock-build")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
@@ -52,7 +53,7 @@ func (c *Cluster) buildWithClock(ctx context.Context) (bin string, err error) {
 	if err != nil {
 		return "", err
 	}
-	bin = filepath.Join(c.dir, "pgquorum-clock")
+	bin = filepath.Join(in, "pgquorum-clock")
 	build := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-trimpath", "-o", bin, "pgquorum/cmd/pgquorum")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

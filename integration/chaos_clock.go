@@ -36,7 +36,7 @@ func (c *Cluster) prepareClocks(ctx context.Context) error {
 	if out, err := cc.CombinedOutput(); err != nil {
 		return fmt.Errorf("cc: %w: %s", err, out)
 	}
-	bin, err := c.buildWithClock(ctx)
+	bin, err := buildWithClock(ctx, c.dir)
 	if err != nil {
 		return err
 	}
