@@ -30,6 +30,7 @@ func TestK7Acquire(t *testing.T) {
 		c.lead("n2")
 		n2 := c.nodes["n2"]
 		n2.observe()
+		n2.enter(8, "n2", promiseOf("n2", 4), nil)
 		n2.enter(8, "n3", promiseOf("n3", 4), nil)
 		c.nodes["n3"].pg.promised = 4
 		committed := c.calls.block("n2 Apply acquire_leader")

@@ -164,7 +164,7 @@ func now() string { return time.Now().UTC().Format(time.RFC3339Nano) }
 // settings are Postgres's as this node should run it, with the list for when it is no primary (S3).
 func (a *Agent) settings(o *decide.Observation, m cluster.Member) Settings {
 	l := decide.StandbyList(o)
-	return Settings{Dynamic: o.View.Config, Sync: SyncList{Mode: l.Mode, K: l.K, Members: l.Standbys}, Me: m}
+	return Settings{Dynamic: o.View.Config, Sync: SyncList{Mode: l.Mode, K: l.K, Members: l.Standbys, Timeline: decide.NextTimeline(o)}, Me: m}
 }
 
 // source gives the address of a node to stream or copy from.
@@ -176,5 +176,5 @@ func (a *Agent) source(o *decide.Observation, d decide.Decision) (*Source, error
 	if !ok || n.PostgresAddr == "" {
 		return nil, fmt.Errorf("source %s: not in the registry", d.Source)
 	}
-	return &Source{Node: d.Source, Term: d.Term, Addr: n.PostgresAddr}, nil
+	return &Source{Node: d.Source, Term: d.Term, Addr: n.PostgresAddr, Timeline: o.View.Key.Timeline}, nil
 }

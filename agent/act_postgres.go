@@ -244,7 +244,6 @@ func (a *Agent) rewind(ctx context.Context, o *decide.Observation, d decide.Deci
 	if k := a.raft.View().Key; k.Term != o.View.Key.Term {
 		return fmt.Errorf("rewind to %s: the key has moved on to term %d meanwhile", d.Source, k.Term)
 	}
-	src.Timeline = o.View.Key.Timeline
 	if err := a.pg.Rewind(ctx, *src, o.View.Forks.Divergence(o.Position.Timeline, o.View.Key.Timeline), m, a.progress); err != nil {
 		return err
 	}
@@ -259,7 +258,7 @@ func (a *Agent) progress(text string) {
 	a.mu.Unlock()
 }
 
-// follow changes the source of a running standby: reload only.
+// follow changes the source of a running standby: reload only, once its WAL is known to be the beginning of the source's.
 func (a *Agent) follow(ctx context.Context, o *decide.Observation, d decide.Decision) error {
 	src, err := a.source(o, d)
 	if err != nil {
@@ -267,10 +266,44 @@ func (a *Agent) follow(ctx context.Context, o *decide.Observation, d decide.Deci
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyLimit)
 	defer cancel()
+	if err := a.proveBeginning(ctx, o, src); err != nil {
+		return err
+	}
 	if err := a.pg.Follow(ctx, src, cluster.Member{Node: a.opt.Self, Incarnation: o.Local.Postgres.Incarnation}); err != nil {
 		return err
 	}
 	a.watch.refresh(ctx)
+	return nil
+}
+
+// proveBeginning proves that the WAL here is the beginning of a timeline before this standby streams it under that timeline's
+// name (S6). What the loop last saw may be a second old, and a source of an earlier timeline may have sent more since; so
+// that one is cut off first. Nothing is to be proven where the timeline is the one that is followed already, such as after an
+// acquisition in place.
+func (a *Agent) proveBeginning(ctx context.Context, o *decide.Observation, src *Source) error {
+	follows := func(p cluster.PostgresStatus) bool {
+		return p.Source == src.Node && o.View.Forks[src.Timeline].Term <= p.SourceTerm
+	}
+	if src == nil || follows(o.Local.Postgres) {
+		return nil
+	}
+	p := a.watch.refresh(ctx).postgres
+	if follows(p) { // told to by the taker meanwhile
+		return nil
+	}
+	if p.Source != "" {
+		if err := a.pg.Cut(ctx); err != nil {
+			return err
+		}
+	}
+	pos, err := a.pg.Position(ctx)
+	if err != nil {
+		return err
+	}
+	if o.View.Forks.Relate(pos, src.Timeline) != cluster.Prefix {
+		a.watch.refresh(ctx)
+		return fmt.Errorf("follow %s on timeline %d: the WAL here ends at %s of timeline %d and is not the beginning of that", src.Node, src.Timeline, pos.LSN, pos.Timeline)
+	}
 	return nil
 }
 
@@ -301,5 +334,5 @@ func (a *Agent) recordFork(ctx context.Context, o *decide.Observation, _ decide.
 
 // listOf is the rule as Postgres's list.
 func listOf(r cluster.SyncRule) SyncList {
-	return SyncList{Mode: r.Mode, K: r.K, Members: r.Standbys}
+	return SyncList{Mode: r.Mode, K: r.K, Members: r.Standbys, Timeline: r.Timeline}
 }

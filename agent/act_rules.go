@@ -76,7 +76,7 @@ func (a *Agent) awaitConfirmed(ctx context.Context, o *decide.Observation, rule 
 	}
 	pause := 2 * time.Millisecond
 	for {
-		confirmed, duplicates, err := a.pg.Confirmed(ctx, lsn, rule.Standbys)
+		confirmed, duplicates, err := a.pg.Confirmed(ctx, rule.Timeline, lsn, rule.Standbys)
 		if err != nil {
 			return err
 		}

@@ -321,10 +321,11 @@ func (a *Agent) startPreparing(ctx context.Context, o *decide.Observation, cmd c
 	if p.State != cluster.PostgresRunning || p.Role != cluster.RoleStandby {
 		return func() {}
 	}
+	list := SyncList{Mode: cmd.Mode, K: cmd.K, Members: cmd.Standbys, Timeline: decide.NextTimeline(o)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := a.prepareNow(ctx, SyncList{Mode: cmd.Mode, K: cmd.K, Members: cmd.Standbys}, p.StartTime); err != nil {
+		if err := a.prepareNow(ctx, list, p.StartTime); err != nil {
 			a.log.InfoContext(ctx, "list not prepared; it is tried again before the promotion", "reason", err)
 		}
 	}()
@@ -332,15 +333,18 @@ func (a *Agent) startPreparing(ctx context.Context, o *decide.Observation, cmd c
 }
 
 // siblings tells the standbys of the new rule to stream from here, ahead of the FSM's own word (docs/design.md, section 4:
-// siblings attach to the candidate before it is promoted).
+// siblings attach to the candidate before it is promoted), but for those that have WAL which this node has not.
 func (a *Agent) siblings(ctx context.Context, o *decide.Observation, key cluster.LeaderKey, cmd cluster.AcquireLeader) {
 	ctx, cancel := context.WithTimeout(ctx, a.opt.Heartbeat)
 	defer cancel()
-	q := followRequest{Term: key.Term, RaftTerm: o.Raft.Term, Source: a.opt.Self, Addr: a.opt.Node.PostgresAddr}
+	q := followRequest{Term: key.Term, RaftTerm: o.Raft.Term, Source: a.opt.Self, Addr: a.opt.Node.PostgresAddr, Timeline: key.Timeline}
 	valid := decide.Valid(o.View, key.Term, o.TakeOver.Promises) // one that does not count may be of WAL that is nobody's (F3)
+	if !cmd.InPlace {
+		q.Position = valid[a.opt.Self].Position
+	}
 	var wg sync.WaitGroup
 	for _, m := range cmd.Standbys {
-		if _, promised := valid[m.Node]; !promised && !cmd.InPlace {
+		if p, promised := valid[m.Node]; !cmd.InPlace && !(promised && decide.FollowsWithoutRewind(o.View.Forks, p.Position, q.Position)) {
 			continue
 		}
 		wg.Go(func() {

@@ -127,7 +127,7 @@ func fakeStatus(id cluster.NodeID) cluster.PostgresStatus {
 	}
 	p.Role, p.Current = cluster.RolePrimary, 1000
 	for _, s := range []cluster.NodeID{"n2", "n3"} {
-		p.Replication = append(p.Replication, cluster.WalSender{AppName: member(s).AppName(), State: "streaming", Flushed: 1000})
+		p.Replication = append(p.Replication, cluster.WalSender{AppName: member(s).AppName(2), State: "streaming", Flushed: 1000})
 	}
 	return p
 }

@@ -91,7 +91,8 @@ type fakePostgres struct {
 	duplicates []string
 	runs       int
 	forks      []cluster.Fork
-	refusal    string // of the WAL that it needs next
+	refusal    string           // of the WAL that it needs next
+	names      cluster.Timeline // that the last source was to be followed under
 
 	promisesLost bool // KeepsLife says so
 }
@@ -192,8 +193,10 @@ func (p *fakePostgres) Configure(ctx context.Context, s Settings) error {
 func (p *fakePostgres) EaseSource(context.Context) error { return nil }
 
 func (p *fakePostgres) Follow(ctx context.Context, s *Source, _ cluster.Member) error {
-	return p.do(ctx, func(st *cluster.PostgresStatus) { st.Source, st.SourceTerm, st.Streaming = s.Node, s.Term, true },
-		"Follow", s.Node, s.Term, s.CatchUp)
+	return p.do(ctx, func(st *cluster.PostgresStatus) {
+		st.Source, st.SourceTerm, st.Streaming = s.Node, s.Term, true
+		p.names = s.Timeline
+	}, "Follow", s.Node, s.Term, s.CatchUp)
 }
 
 func (p *fakePostgres) Cut(ctx context.Context) error {
@@ -236,7 +239,7 @@ func (p *fakePostgres) ProveSyncNames(ctx context.Context, l SyncList) (cluster.
 	return 0, p.do(ctx, nil, "ProveSyncNames", l)
 }
 
-func (p *fakePostgres) Confirmed(ctx context.Context, lsn cluster.LSN, _ []cluster.Member) ([]cluster.Member, []string, error) {
+func (p *fakePostgres) Confirmed(ctx context.Context, _ cluster.Timeline, lsn cluster.LSN, _ []cluster.Member) ([]cluster.Member, []string, error) {
 	err := p.do(ctx, nil, "Confirmed", lsn)
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -298,7 +298,7 @@ func TestS3PrimaryStartsWithItsList(t *testing.T) {
 		if err := n1.startPrimary(c.life, n1.observe(), decide.Decision{Action: decide.StartPrimary, Term: 3}); err != nil {
 			t.Fatal(err)
 		}
-		if c.calls.count("n1 Start primary 3 {quorum 1 [{n2 n2life}]}") != 1 {
+		if c.calls.count("n1 Start primary 3 {quorum 1 [{n2 n2life}] 2}") != 1 {
 			t.Errorf("calls %q", c.calls.all("n1"))
 		}
 	})

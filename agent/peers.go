@@ -35,13 +35,16 @@ type nudgeRequest struct {
 }
 
 // followRequest tells a standby whom to stream from before its own copy of the FSM says so. CatchUp: by the taker's
-// order of the promised term (V1, C2); else the key names Source at Term already.
+// order of the promised term (V1, C2); else the key names Source at Term and Timeline already. Position is where Source's
+// WAL ended when it promised, known but for an acquisition in place: who has other WAL, or more, does not follow (S6).
 type followRequest struct {
-	Term     cluster.Term   `json:"term"`
-	RaftTerm uint64         `json:"raft_term"`
-	Source   cluster.NodeID `json:"source"`
-	Addr     string         `json:"addr"`
-	CatchUp  bool           `json:"catch_up"`
+	Term     cluster.Term     `json:"term"`
+	RaftTerm uint64           `json:"raft_term"`
+	Source   cluster.NodeID   `json:"source"`
+	Addr     string           `json:"addr"`
+	CatchUp  bool             `json:"catch_up"`
+	Timeline cluster.Timeline `json:"timeline,omitempty"`
+	Position cluster.Position `json:"position"`
 }
 
 // handoverRequest travels ahead of a transfer of leadership (K6): promises may be used again, attests may not.

@@ -157,7 +157,34 @@ func (a *Agent) followOrder(ctx context.Context, q followRequest) (struct{}, err
 	if q.CatchUp && q.Term != o.Promised {
 		return struct{}{}, fmt.Errorf("order to catch up from %s: it is for term %d, promised is %d", q.Source, q.Term, o.Promised)
 	}
-	return struct{}{}, a.pg.Follow(ctx, &Source{Node: q.Source, Term: q.Term, Addr: q.Addr, CatchUp: q.CatchUp, Urgent: !q.CatchUp}, me)
+	if q.CatchUp { // what was promised is no longer all that is here
+		a.mu.Lock()
+		a.promisedSaid = promiseSaid{}
+		a.mu.Unlock()
+	}
+	if q.Position.Known() {
+		pos, err := a.sincePromise(ctx, q.Term, me)
+		if err != nil {
+			return struct{}{}, fmt.Errorf("order to follow %s: %w", q.Source, err)
+		}
+		if !decide.FollowsWithoutRewind(o.View.Forks, pos, q.Position) {
+			return struct{}{}, fmt.Errorf("order to follow %s, whose WAL ends at %s of timeline %d: the WAL here ends at %s of timeline %d and is not the beginning of that",
+				q.Source, q.Position.LSN, q.Position.Timeline, pos.LSN, pos.Timeline)
+		}
+	}
+	return struct{}{}, a.pg.Follow(ctx, &Source{Node: q.Source, Term: q.Term, Addr: q.Addr, CatchUp: q.CatchUp, Urgent: !q.CatchUp, Timeline: q.Timeline}, me)
+}
+
+// sincePromise is where this node's WAL ends: as it was promised for the term, since nothing has streamed after that, or else
+// as it is read now.
+func (a *Agent) sincePromise(ctx context.Context, term cluster.Term, me cluster.Member) (cluster.Position, error) {
+	a.mu.Lock()
+	p := a.promisedSaid.p
+	a.mu.Unlock()
+	if p.Term == term && p.Member == me {
+		return p.Position, nil
+	}
+	return a.pg.Position(ctx)
 }
 
 // takeHandover keeps what a former leader had gathered, for the leadership that follows (K6).

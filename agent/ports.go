@@ -86,14 +86,15 @@ type Source struct {
 	CatchUp bool
 	Urgent  bool
 
-	Timeline cluster.Timeline // of a rewind's source: that it serves
+	Timeline cluster.Timeline // that it serves as the primary; 0: not known, and then nothing is confirmed to it
 }
 
 // SyncList is what synchronous_standby_names should say.
 type SyncList struct {
-	Mode    cluster.SyncMode
-	K       int
-	Members []cluster.Member
+	Mode     cluster.SyncMode
+	K        int
+	Members  []cluster.Member
+	Timeline cluster.Timeline // of the primary that waits for them
 }
 
 // Settings are what the agent decides of Postgres's configuration.
@@ -159,7 +160,7 @@ type Primary interface {
 	Checkpoint(ctx context.Context) error
 	SetSyncNames(ctx context.Context, l SyncList) error
 	ProveSyncNames(ctx context.Context, l SyncList) (cluster.LSN, error)
-	Confirmed(ctx context.Context, lsn cluster.LSN, ms []cluster.Member) (confirmed []cluster.Member, duplicates []string, err error)
+	Confirmed(ctx context.Context, t cluster.Timeline, lsn cluster.LSN, ms []cluster.Member) (confirmed []cluster.Member, duplicates []string, err error)
 }
 
 // Repairer brings a directory back to the cluster's history.

@@ -39,7 +39,7 @@ func (c *fakeCluster) servedBy(id cluster.NodeID, standbys ...cluster.NodeID) {
 	n.pg.confirm(nil, standbys...)
 	n.pg.edit(func(p *cluster.PostgresStatus) {
 		for _, s := range standbys {
-			p.Replication = append(p.Replication, cluster.WalSender{AppName: member(s).AppName(), State: "streaming", Flushed: 1000})
+			p.Replication = append(p.Replication, cluster.WalSender{AppName: member(s).AppName(2), State: "streaming", Flushed: 1000})
 		}
 	})
 }

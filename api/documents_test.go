@@ -55,7 +55,7 @@ func TestStatus(t *testing.T) {
 	t.Parallel()
 	primary := `{"state":"running","postmaster_start_time":"2026-01-03 03:00:00.123456+00:00","role":"primary",
 		"server_version":150004,"xlog":{"location":50331744},"timeline":3,
-		"replication":[{"application_name":"n2_n2data","client_addr":"10.0.0.2","state":"streaming","sync_state":"quorum"}],
+		"replication":[{"application_name":"n2_n2data_3","client_addr":"10.0.0.2","state":"streaming","sync_state":"quorum"}],
 		"dcs_last_seen":1767484800,"database_system_identifier":"7123456789012345678",
 		"patroni":{"version":"4.1.4","scope":"main","name":"n1"},"pgquorum":` + ownPrimary + `}`
 	standby := `{"state":"running","postmaster_start_time":"2026-01-03 03:00:00.123456+00:00","role":"replica",

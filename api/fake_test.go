@@ -142,7 +142,7 @@ func primaryStatus(name string) cluster.NodeStatus {
 			Data: cluster.DataOurs, SystemID: "7123456789012345678", Incarnation: member(name).Incarnation,
 			State: cluster.PostgresRunning, Role: cluster.RolePrimary, Version: 150004,
 			StartTime: "2026-01-03T03:00:00.123456Z", Timeline: 3, Current: someLSN,
-			Replication: []cluster.WalSender{{PID: 5, AppName: "n2_n2data", Addr: "10.0.0.2", State: "streaming", Sync: "quorum"}},
+			Replication: []cluster.WalSender{{PID: 5, AppName: "n2_n2data_3", Addr: "10.0.0.2", State: "streaming", Sync: "quorum"}},
 		},
 	}
 }

@@ -1,5 +1,7 @@
 package cluster
 
+import "strconv"
+
 // NodeID is a node's name: Raft server id, member name in the API, and (folded) its slot name.
 type NodeID string
 
@@ -22,8 +24,16 @@ type Member struct {
 	Incarnation Incarnation `json:"incarnation"`
 }
 
-// AppName is the member's application_name, used in primary_conninfo and synchronous_standby_names only (S6).
-func (m Member) AppName() string { return string(m.Node) + "_" + string(m.Incarnation) }
+// Life names a member for people.
+func (m Member) Life() string { return string(m.Node) + "_" + string(m.Incarnation) }
+
+// AppName is the member's application_name while it streams from the primary of a timeline, used in primary_conninfo and
+// synchronous_standby_names only (S6). A receiver that was told to follow an earlier timeline bears another name and confirms
+// nothing on this one: PostgreSQL counts what a receiver says that it has flushed, also of WAL that the primary never had
+// (ADR 0036).
+func (m Member) AppName(t Timeline) string {
+	return m.Life() + "_" + strconv.FormatUint(uint64(t), 10)
+}
 
 // Tags are what an operator says of a node in its file.
 type Tags struct {

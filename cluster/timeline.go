@@ -143,6 +143,9 @@ func (f Forks) Compare(a, b Position) int {
 	return 0
 }
 
+// TimelineStep is how far each allotted number is above all that were ever used (ADR 0034).
+const TimelineStep = 2
+
 // Newest is the highest number ever allotted.
 func (f Forks) Newest() Timeline {
 	var top Timeline

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -31,9 +32,9 @@ func (c *Config) check(found *findings) {
 
 var nameSyntax = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
-// maxName leaves room for _ and an incarnation of 8 hexadecimal digits in application_name, which PostgreSQL cuts at
-// 63 bytes (S6).
-var maxName = 63 - len(cluster.Member{Incarnation: "01234567"}.AppName())
+// maxName leaves room for _, an incarnation of 8 hexadecimal digits, _ and a timeline in application_name, which PostgreSQL
+// cuts at 63 bytes (S6).
+var maxName = 63 - len(cluster.Member{Incarnation: "01234567"}.AppName(math.MaxUint32))
 
 func (c *Config) checkNames(found *findings) {
 	for _, k := range []struct{ key, value string }{{"scope", c.Scope}, {"name", c.Name}} {

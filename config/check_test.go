@@ -18,7 +18,7 @@ func TestMistakesOfContent(t *testing.T) {
 		members = `  members: {n1: "127.0.0.1:7400", n2: "127.0.0.1:7401", n3: "127.0.0.1:7402"}`
 		pg      = "postgresql:\n"
 	)
-	long := strings.Repeat("n", 55)
+	long := strings.Repeat("n", 44)
 	cases := []struct {
 		name string
 		edit []string
@@ -29,7 +29,7 @@ func TestMistakesOfContent(t *testing.T) {
 		{"scope with a slash", []string{"scope: main", "scope: a/b"},
 			[]string{`node.yml:1:1: scope: want letters, digits, "-", "_" and "." only, have "a/b"`}},
 		{"S6: a name that application_name would cut", []string{"name: n1\n", "name: " + long + "\n", `{n1: "127`, `{` + long + `: "127`},
-			[]string{"node.yml:2:1: name: want at most 54 characters, have 55", "node.yml:6:13: raft.members." + long + ": want at most 54 characters, have 55"}},
+			[]string{"node.yml:2:1: name: want at most 43 characters, have 44", "node.yml:6:13: raft.members." + long + ": want at most 43 characters, have 44"}},
 		{"name among no members", []string{"name: n1", "name: n9"},
 			[]string{`node.yml:6:3: raft.members: this node's name "n9" is not among them: n1, n2, n3`}},
 		{"advertise is not the member's address", []string{raft, "raft:\n  advertise: 127.0.0.1:7409\n"},

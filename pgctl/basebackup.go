@@ -96,10 +96,10 @@ func (p *Postgres) stillOf(dir string, m cluster.Member) error {
 	}
 	var has cluster.Member
 	if err := readJSON(filepath.Join(dir, idFile), &has); err != nil {
-		return fmt.Errorf("clone that goes on as %s: what it should take the place of: %w", m.AppName(), err)
+		return fmt.Errorf("clone that goes on as %s: what it should take the place of: %w", m.Life(), err)
 	}
 	if has != m {
-		return fmt.Errorf("clone that goes on as %s: %s is %s's now", m.AppName(), dir, has.AppName())
+		return fmt.Errorf("clone that goes on as %s: %s is %s's now", m.Life(), dir, has.Life())
 	}
 	return nil
 }

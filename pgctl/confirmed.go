@@ -16,11 +16,11 @@ import (
 // which pgquorum sets to 1 s (S8).
 const replyLimit = 2 * time.Second
 
-// Confirmed gives those of ms that have flushed WAL up to lsn: the member's walsender streams through the member's own
+// Confirmed gives those of ms that have flushed WAL up to lsn of this primary's timeline t: the member's walsender streams through the member's own
 // slot, has replied within 2 s, and is the only one of its name (S6, S8). duplicates are the application names of
 // which there was a second walsender. Each one that is not on its member's own slot is ended, and its name confirms
 // nothing this time, since PostgreSQL counted both: the caller raises an alarm and asks again.
-func (p *Postgres) Confirmed(ctx context.Context, lsn cluster.LSN, ms []cluster.Member) (confirmed []cluster.Member, duplicates []string, err error) {
+func (p *Postgres) Confirmed(ctx context.Context, t cluster.Timeline, lsn cluster.LSN, ms []cluster.Member) (confirmed []cluster.Member, duplicates []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	err = p.withConn(ctx, func(conn *pgx.Conn) error {
@@ -31,9 +31,9 @@ func (p *Postgres) Confirmed(ctx context.Context, lsn cluster.LSN, ms []cluster.
 		}
 		p.sync.replies.fill(senders, p.opt.Clock())
 		for _, m := range ms {
-			own, others := splitSenders(senders, m)
+			own, others := splitSenders(senders, m, t)
 			if len(others) > 0 {
-				duplicates = append(duplicates, m.AppName())
+				duplicates = append(duplicates, m.AppName(t))
 				if err := endSenders(ctx, conn, others); err != nil {
 					return err
 				}
@@ -71,13 +71,13 @@ func (s *sender) confirms(lsn cluster.LSN) bool {
 // connected does not, and has no slot yet either: it is no duplicate.
 func (s *sender) counts() bool { return s.state == "streaming" || s.state == "stopping" }
 
-// splitSenders picks the sender of m's name on m's own slot, and every other one of that name that counts. PostgreSQL
+// splitSenders picks the sender of m's name on timeline t on m's own slot, and every other one of that name that counts. PostgreSQL
 // compares names without regard to case (pg_strcasecmp in SyncRepGetStandbyPriority), so a second writing counts as well.
-func splitSenders(senders []sender, m cluster.Member) (own *sender, others []sender) {
+func splitSenders(senders []sender, m cluster.Member, t cluster.Timeline) (own *sender, others []sender) {
 	for i := range senders {
 		s := &senders[i]
 		switch {
-		case !sameAppName(s.appName, m.AppName()):
+		case !sameAppName(s.appName, m.AppName(t)):
 		case s.slot == SlotName(m.Node): // a slot has one user at most
 			own = s
 		case s.counts():

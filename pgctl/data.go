@@ -98,7 +98,7 @@ func (p *Postgres) ownership(control *ControlData) dataFacts {
 	case err != nil:
 		f.detail = err.Error()
 	case id.Node != p.opt.Self || id.Incarnation == "":
-		f.detail = fmt.Sprintf("%s names %q, this node is %q", idFile, id.AppName(), p.opt.Self) // V5
+		f.detail = fmt.Sprintf("%s names %q, this node is %q", idFile, id.Life(), p.opt.Self) // V5
 	default:
 		if f.detail = p.lifeUnknown(id.Incarnation); f.detail == "" {
 			f.state, f.incarnation = cluster.DataOurs, id.Incarnation
@@ -112,7 +112,7 @@ func (p *Postgres) ownership(control *ControlData) dataFacts {
 func (p *Postgres) Former() string {
 	var m cluster.Member
 	if err := readJSON(filepath.Join(p.opt.DataDir, idFile), &m); err == nil {
-		return fmt.Sprintf("%s bears the identity %s", p.opt.DataDir, m.AppName())
+		return fmt.Sprintf("%s bears the identity %s", p.opt.DataDir, m.Life())
 	}
 	for _, path := range []string{filepath.Join(p.opt.DataDir, idFile), filepath.Join(p.opt.GuardDir, livesFile), filepath.Join(p.opt.GuardDir, promiseFile)} {
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) { // also one that cannot be looked at
@@ -178,7 +178,7 @@ func (p *Postgres) Claim(ctx context.Context, m cluster.Member) error {
 		return fmt.Errorf("%s: want it unclaimed, it is %s (%s): %w", p.opt.DataDir, f.state, f.detail, ErrNotClaimable)
 	}
 	if m.Node != p.opt.Self || m.Incarnation == "" {
-		return fmt.Errorf("%s: claim by %q, this node is %q: %w", p.opt.DataDir, m.AppName(), p.opt.Self, ErrNotClaimable)
+		return fmt.Errorf("%s: claim by %q, this node is %q: %w", p.opt.DataDir, m.Life(), p.opt.Self, ErrNotClaimable)
 	}
 	return p.writeIdentity(p.opt.DataDir, m)
 }

@@ -18,7 +18,7 @@ func TestCommitsWaitFromTheFirstMomentOn(t *testing.T) {
 	}
 	n := newPrimary(t, nil)
 	must(t, n.Stop(within(t), StopFast, time.Minute))
-	list := n.FormatSyncNames(cluster.SyncQuorum, 1, []cluster.Member{{Node: "n2", Incarnation: "x"}})
+	list := n.FormatSyncNames(cluster.SyncQuorum, 1, []cluster.Member{{Node: "n2", Incarnation: "x"}}, 1)
 	const sessions = 8
 	var tried, acknowledged atomic.Int64
 	var knocking sync.WaitGroup

@@ -28,7 +28,7 @@ type Source struct {
 	// where it would make each flush slower.
 	Urgent bool
 
-	Timeline cluster.Timeline // of a rewind's source: that it serves; 0: not known
+	Timeline cluster.Timeline // that it serves as the primary; 0: not known, and then nothing is confirmed to it
 }
 
 // urgentLine is the setting that goes with it. Source: XLogFileInitInternal, xlog.c, PostgreSQL 15.
@@ -129,7 +129,7 @@ func (p *Postgres) primaryConnInfo(s *Source, me cluster.Member, passfile string
 		{"host", s.Host},
 		{"port", strconv.Itoa(s.Port)},
 		{"user", p.opt.Replication.Username},
-		{"application_name", me.AppName()},
+		{"application_name", me.AppName(s.Timeline)},
 		{"passfile", passfile},
 		{"gssencmode", "disable"},
 		{"connect_timeout", "2"},

@@ -122,12 +122,12 @@ func TestFormatSyncNames(t *testing.T) {
 		k    int
 		want string
 	}{
-		{cluster.SyncQuorum, 1, `ANY 1 ("n-1_ab", "n""2_cd")`},
-		{cluster.SyncOn, 2, `FIRST 2 ("n-1_ab", "n""2_cd")`},
+		{cluster.SyncQuorum, 1, `ANY 1 ("n-1_ab_7", "n""2_cd_7")`},
+		{cluster.SyncOn, 2, `FIRST 2 ("n-1_ab_7", "n""2_cd_7")`},
 		{cluster.SyncQuorum, 0, ""},
 		{cluster.SyncOff, 1, ""},
 	} {
-		if got := FormatSyncNames(c.mode, c.k, ms); got != c.want {
+		if got := FormatSyncNames(c.mode, c.k, ms, 7); got != c.want {
 			t.Errorf("%s %d: %s, want %s", c.mode, c.k, got, c.want)
 		}
 	}

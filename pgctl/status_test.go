@@ -25,7 +25,7 @@ func TestStatusFollowsLife(t *testing.T) {
 	switch {
 	case p.State != cluster.PostgresRunning || p.Role != cluster.RolePrimary || p.Timeline != 1 || p.Current < at || p.Version/10000 != testMajor(t):
 		t.Fatalf("primary: %+v", p)
-	case len(p.Replication) != 1 || p.Replication[0].AppName != s.me.AppName() || p.Replication[0].State != "streaming":
+	case len(p.Replication) != 1 || p.Replication[0].AppName != s.me.AppName(1) || p.Replication[0].State != "streaming":
 		t.Fatalf("primary's standbys: %+v", p.Replication)
 	case st.Role != cluster.RoleStandby || !st.Streaming || st.Timeline != 1 || st.Received < at:
 		t.Fatalf("standby: %+v", st)
@@ -157,7 +157,7 @@ func TestReadLeft(t *testing.T) {
 		t.Helper()
 		l, err := offline.ReadLeft(within(t))
 		if err != nil || l.Data != state || l.Member != m || l.Position.Known() != (m.Node != "") || l.SystemID == "" {
-			t.Errorf("left %+v, %v; want %s of %s", l, err, state, m.AppName())
+			t.Errorf("left %+v, %v; want %s of %s", l, err, state, m.Life())
 		}
 	}
 	want(cluster.DataOurs, n.me)

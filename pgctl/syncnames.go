@@ -15,9 +15,9 @@ import (
 )
 
 // FormatSyncNames gives the value of synchronous_standby_names for a sync rule: ANY k (...) in mode quorum, FIRST k
-// (...) in mode on, and the empty string for k = 0 and mode off. Names are node and incarnation (S6), in the rule's
-// order. Source: syncrep_gram.y, PostgreSQL 15.
-func FormatSyncNames(mode cluster.SyncMode, k int, ms []cluster.Member) string {
+// (...) in mode on, and the empty string for k = 0 and mode off. Names are node, incarnation and the primary's timeline (S6),
+// in the rule's order. Source: syncrep_gram.y, PostgreSQL 15.
+func FormatSyncNames(mode cluster.SyncMode, k int, ms []cluster.Member, t cluster.Timeline) string {
 	if k <= 0 || mode == cluster.SyncOff {
 		return ""
 	}
@@ -27,14 +27,14 @@ func FormatSyncNames(mode cluster.SyncMode, k int, ms []cluster.Member) string {
 	}
 	names := make([]string, 0, len(ms))
 	for _, m := range ms {
-		names = append(names, quoteIdent(m.AppName()))
+		names = append(names, quoteIdent(m.AppName(t)))
 	}
 	return fmt.Sprintf("%s %d (%s)", method, k, strings.Join(names, ", "))
 }
 
 // FormatSyncNames is the function of the same name, for callers that hold only the local Postgres.
-func (p *Postgres) FormatSyncNames(mode cluster.SyncMode, k int, ms []cluster.Member) string {
-	return FormatSyncNames(mode, k, ms)
+func (p *Postgres) FormatSyncNames(mode cluster.SyncMode, k int, ms []cluster.Member, t cluster.Timeline) string {
+	return FormatSyncNames(mode, k, ms, t)
 }
 
 // syncState is what the local Postgres cannot be asked: it is kept in memory, and unknown after a restart of the agent.

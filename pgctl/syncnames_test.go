@@ -48,7 +48,7 @@ func TestSyncNamesFromEmpty(t *testing.T) {
 		return
 	}
 	n := newPrimary(t, nil)
-	list := n.FormatSyncNames(cluster.SyncQuorum, 1, []cluster.Member{{Node: "n2", Incarnation: "x"}})
+	list := n.FormatSyncNames(cluster.SyncQuorum, 1, []cluster.Member{{Node: "n2", Incarnation: "x"}}, 1)
 	thaw := n.freezeCheckpointer()
 	must(t, n.SetSyncNames(within(t), list))
 	conn, err := n.waitForSyncNames(within(t), list)

@@ -111,11 +111,11 @@ func acquireObstacle(v *cluster.View, c cluster.AcquireLeader) string {
 	case c.RulesVersion != v.RulesVersion:
 		return fmt.Sprintf("term %d for %q on rules version %d: the rules are at version %d", k.Term+1, c.Node, c.RulesVersion, v.RulesVersion)
 	case c.Member.Node != c.Node:
-		return fmt.Sprintf("term %d for %q: the data %s is another node's", k.Term+1, c.Node, c.Member.AppName())
+		return fmt.Sprintf("term %d for %q: the data %s is another node's", k.Term+1, c.Node, c.Member.Life())
 	case !registered(v, c.Member):
 		return fmt.Sprintf("term %d for %q: incarnation %q is not the registered one, %q", k.Term+1, c.Node, c.Member.Incarnation, v.Nodes[c.Node].Incarnation)
 	case c.InPlace && (k.Holder != c.Node || k.Member != c.Member):
-		return fmt.Sprintf("term %d for %q in place: timeline %d is %s's", k.Term+1, c.Member.AppName(), k.Timeline, k.Member.AppName())
+		return fmt.Sprintf("term %d for %q in place: timeline %d is %s's", k.Term+1, c.Member.Life(), k.Timeline, k.Member.Life())
 	}
 	if why := leaseObstacle(c.Lease); why != "" {
 		return why

@@ -70,7 +70,7 @@ func lifeObstacle(v *cluster.View, n cluster.Node) string {
 	}
 	for _, r := range v.Rules {
 		if r.Primary == m && !acquiredAfter(v, r) {
-			return fmt.Sprintf("%s is the primary of recorded rule %d of term %d", m.AppName(), r.ID, r.Term)
+			return fmt.Sprintf("%s is the primary of recorded rule %d of term %d", m.Life(), r.ID, r.Term)
 		}
 	}
 	return ""

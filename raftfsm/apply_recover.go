@@ -24,7 +24,7 @@ func applyRecover(v *cluster.View, c cluster.Recover) outcome {
 	case v.Key.Term == 0 || v.SystemID == "":
 		return refuse(c, "the cluster never had a primary")
 	case c.Member.Node != c.Node || !registered(v, c.Member):
-		return refuse(c, "by %q with data %q: the registered incarnation is %q", c.Node, c.Member.AppName(), v.Nodes[c.Node].Incarnation)
+		return refuse(c, "by %q with data %q: the registered incarnation is %q", c.Node, c.Member.Life(), v.Nodes[c.Node].Incarnation)
 	case c.ClusterID == "" || c.ClusterID == v.ClusterID:
 		return refuse(c, "as cluster id %q: want another than %q", c.ClusterID, v.ClusterID)
 	}

@@ -89,10 +89,10 @@ func ruleObstacle(v *cluster.View, primary cluster.Member, standbys []cluster.Me
 	seen := map[cluster.NodeID]bool{primary.Node: true}
 	for _, m := range standbys {
 		if seen[m.Node] {
-			return fmt.Sprintf("rule with standby %s: the node is its primary %s or named twice", m.AppName(), primary.AppName())
+			return fmt.Sprintf("rule with standby %s: the node is its primary %s or named twice", m.Life(), primary.Life())
 		}
 		if !registered(v, m) {
-			return fmt.Sprintf("rule with standby %s: the registered incarnation is %q (V5)", m.AppName(), v.Nodes[m.Node].Incarnation)
+			return fmt.Sprintf("rule with standby %s: the registered incarnation is %q (V5)", m.Life(), v.Nodes[m.Node].Incarnation)
 		}
 		seen[m.Node] = true
 	}

@@ -10,7 +10,7 @@ import (
 // spare is how many numbers stay free before each one that is allotted. PostgreSQL takes the first number after its own
 // when somebody promotes it by hand: also on a node that nobody can reach then, whose disk says so only later. It must
 // never be a number that is allotted to another meanwhile, with which it could not be told apart (F3, docs/adr/0034).
-const spare = 1
+const spare = cluster.TimelineStep - 1
 
 // allot gives the timeline number of an acquisition that makes a new one, or says why there is none (F1). The number is
 // above all that Raft ever allotted and all that any disk has seen, so it was never used by anybody.

@@ -113,7 +113,7 @@ func checkAlways(t *rapid.T, cmd cluster.Command, before, after *cluster.View) {
 		}
 		for _, m := range rule.Standbys {
 			if !registered(after, m) {
-				t.Fatalf("V5: %T added rule %d with standby %s, which is no registered life", cmd, rule.ID, m.AppName())
+				t.Fatalf("V5: %T added rule %d with standby %s, which is no registered life", cmd, rule.ID, m.Life())
 			}
 		}
 	}

@@ -69,7 +69,7 @@ func statusFor(n string) cluster.NodeStatus {
 	if n == "n1" {
 		p.Role, p.Current = cluster.RolePrimary, 1000
 		for _, m := range []string{"n2", "n3"} {
-			p.Replication = append(p.Replication, cluster.WalSender{AppName: member(m).AppName(), State: "streaming", Flushed: 1000})
+			p.Replication = append(p.Replication, cluster.WalSender{AppName: member(m).AppName(2), State: "streaming", Flushed: 1000})
 		}
 		s.LeaseTerm, s.Lease, s.CanPromote = 3, 500*time.Millisecond, "its postgres is no standby"
 	} else {

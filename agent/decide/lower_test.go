@@ -150,7 +150,7 @@ func TestS5Property(t *testing.T) {
 		cluster.SortMembers(o.View.Rules[0].Standbys)
 		gone(o, names...)
 		for _, n := range streaming {
-			o.Local.Postgres.Replication = append(o.Local.Postgres.Replication, cluster.WalSender{AppName: member(n).AppName(), State: "streaming"})
+			o.Local.Postgres.Replication = append(o.Local.Postgres.Replication, cluster.WalSender{AppName: member(n).AppName(2), State: "streaming"})
 		}
 		wants(o, leaving...)
 		o.View.Config.SynchronousModeStrict = rapid.Bool().Draw(t, "strict")

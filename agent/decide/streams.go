@@ -31,7 +31,7 @@ func able(o *Observation, m cluster.Member) bool {
 // replies says whether a walsender streams to the member, judged by its reply age.
 func replies(o *Observation, m cluster.Member) bool {
 	return slices.ContainsFunc(o.Local.Postgres.Replication, func(w cluster.WalSender) bool {
-		return w.AppName == m.AppName() && w.State == "streaming" && w.ReplyAge <= ReplyLimit
+		return w.AppName == m.AppName(o.View.Key.Timeline) && w.State == "streaming" && w.ReplyAge <= ReplyLimit
 	})
 }
 

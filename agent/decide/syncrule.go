@@ -189,7 +189,7 @@ func AcquireRule(o *Observation, candidate cluster.NodeID, q map[cluster.NodeID]
 		switch {
 		case !promised || p.Member != m:
 			silent = append(silent, m)
-		case followsWithoutRewind(o.View.Forks, p.Position, q[candidate].Position):
+		case FollowsWithoutRewind(o.View.Forks, p.Position, q[candidate].Position):
 			ready = append(ready, m)
 		default:
 			diverged = append(diverged, m)
@@ -214,8 +214,15 @@ func AcquireRule(o *Observation, candidate cluster.NodeID, q map[cluster.NodeID]
 	return RuleChange{Standbys: s, K: k, Mode: mode}
 }
 
-func followsWithoutRewind(f cluster.Forks, p, candidate cluster.Position) bool {
+// FollowsWithoutRewind says whether WAL that ends at p is the beginning of a candidate's. Only then may a standby stream from
+// it: PostgreSQL admits others too, and takes their word for WAL that they do not have (S6).
+func FollowsWithoutRewind(f cluster.Forks, p, candidate cluster.Position) bool {
 	return f.Relate(p, candidate.Timeline) == cluster.Prefix && f.Compare(p, candidate) <= 0
+}
+
+// NextTimeline is the number that this node's own acquisition would most likely be given (F1): its list bears it beforehand.
+func NextTimeline(o *Observation) cluster.Timeline {
+	return max(o.View.Forks.Newest(), o.View.Floor, o.Local.SeenMax) + cluster.TimelineStep
 }
 
 // StandbyList is the list that a data node runs with while it is no primary (S3): never empty once another member is

@@ -102,7 +102,7 @@ func five() *Observation {
 		o.View.Nodes[id] = cluster.Node{Name: id, UID: cluster.UID(n), Incarnation: member(n).Incarnation, PostgresAddr: n + ":5432", Tags: cluster.Tags{FailoverPriority: 1}}
 		o.Peers[id] = cluster.PeerView{Status: statusFor(n), At: testNow}
 		o.Raft.Voters = append(o.Raft.Voters, id)
-		o.Local.Postgres.Replication = append(o.Local.Postgres.Replication, cluster.WalSender{AppName: member(n).AppName(), State: "streaming"})
+		o.Local.Postgres.Replication = append(o.Local.Postgres.Replication, cluster.WalSender{AppName: member(n).AppName(2), State: "streaming"})
 		o.View.Rules[0].Standbys = append(o.View.Rules[0].Standbys, member(n))
 	}
 	return o
@@ -122,7 +122,7 @@ func two() *Observation {
 // gone ends the walsenders of some standbys.
 func gone(o *Observation, names ...string) {
 	o.Local.Postgres.Replication = slices.DeleteFunc(o.Local.Postgres.Replication, func(w cluster.WalSender) bool {
-		return slices.ContainsFunc(names, func(n string) bool { return w.AppName == member(n).AppName() })
+		return slices.ContainsFunc(names, func(n string) bool { return w.AppName == member(n).AppName(2) })
 	})
 }
 
@@ -188,7 +188,7 @@ func TestS1WantedRule(t *testing.T) {
 		}, "quorum 1 of n2"},
 		{"another life streams (S6)", func(o *Observation) {
 			count(o, 1, "n2")
-			o.Local.Postgres.Replication[1].AppName = "n3_former"
+			o.Local.Postgres.Replication[1].AppName = "n3_former_2"
 		}, "quorum 1 of n2"},
 		{"node_count raises", func(o *Observation) { o.View.Config.SynchronousNodeCount = 2 }, "quorum 2 of n2 n3"},
 		{"V5 S8 one asks to leave", func(o *Observation) { wants(o, "n3") }, "quorum 1 of n2"},

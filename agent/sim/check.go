@@ -95,7 +95,7 @@ func wholeOf(hosts []*Host) error {
 		return fmt.Errorf("%s: k is %d of %d", primary.Name, cur.K, snapshot.KFull)
 	}
 	if len(view.Rules) != 1 || view.Key.Member.Incarnation != life {
-		return fmt.Errorf("%s: %d rules are recorded, the key is %s's", primary.Name, len(view.Rules), view.Key.Member.AppName())
+		return fmt.Errorf("%s: %d rules are recorded, the key is %s's", primary.Name, len(view.Rules), view.Key.Member.Life())
 	}
 	for _, h := range hosts {
 		if h == primary {

@@ -146,7 +146,7 @@ func (w *World) missingTo(there []*Host) string {
 	}
 	for i, r := range v.Rules {
 		if !settles(v, r, v.Rules[i+1:], lives, tips) {
-			return fmt.Sprintf("rule %d of term %d: %s, or enough of %v, k %d", r.ID, r.Term, r.Primary.AppName(), r.Standbys, r.K)
+			return fmt.Sprintf("rule %d of term %d: %s, or enough of %v, k %d", r.ID, r.Term, r.Primary.Life(), r.Standbys, r.K)
 		}
 	}
 	return ""

@@ -317,11 +317,11 @@ func (p postgresPort) ProveSyncNames(ctx context.Context, l agent.SyncList) (clu
 }
 
 func sameList(a, b agent.SyncList) bool {
-	return a.Mode == b.Mode && a.K == b.K && slices.Equal(a.Members, b.Members)
+	return a.Mode == b.Mode && a.K == b.K && a.Timeline == b.Timeline && slices.Equal(a.Members, b.Members)
 }
 
 // Confirmed implements agent.Primary.
-func (p postgresPort) Confirmed(ctx context.Context, lsn cluster.LSN, ms []cluster.Member) (confirmed []cluster.Member, _ []string, err error) {
+func (p postgresPort) Confirmed(ctx context.Context, t cluster.Timeline, lsn cluster.LSN, ms []cluster.Member) (confirmed []cluster.Member, _ []string, err error) {
 	if err := p.answering(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -331,7 +331,7 @@ func (p postgresPort) Confirmed(ctx context.Context, lsn cluster.LSN, ms []clust
 			return errNotRunning
 		}
 		for c := range h.server.senders {
-			if slices.Contains(ms, c.member) && c.flushedLocked() >= lsn && now.Sub(c.replied) <= 2*time.Second {
+			if slices.Contains(ms, c.member) && c.names == t && c.flushedLocked() >= lsn && now.Sub(c.replied) <= 2*time.Second {
 				confirmed = append(confirmed, c.member)
 			}
 		}

@@ -16,8 +16,10 @@ import (
 // sender is one walsender. Guarded by the host's mu.
 type sender struct {
 	member  cluster.Member
+	names   cluster.Timeline // whose primary the standby was told to follow; a part of its application_name
 	conn    net.Conn
 	sent    cluster.LSN
+	beyond  bool           // the standby's WAL ends where this history does not lead: PostgreSQL does not know, and counts what it says
 	flushed []confirmation // each farther than the one before
 	replied cluster.Instant
 }
@@ -40,6 +42,7 @@ func (s *sender) confirmedAtLocked(lsn cluster.LSN) time.Time {
 // startReplication is a receiver's first message; the next ones are confirmations.
 type startReplication struct {
 	Member cluster.Member
+	Names  cluster.Timeline
 	End    cluster.Position
 	Last   int64 // the number of the record there, which no PostgreSQL tells or asks for
 	Sent   time.Time
@@ -89,7 +92,7 @@ func (s *server) serve(c net.Conn) {
 	}
 	defer s.h.change(func() { delete(s.senders, me) })
 	s.h.world.live(func() { s.readReplies(me, c, in) })
-	s.stream(me, out)
+	s.stream(me, out, req)
 }
 
 // everything is what a copy takes: all records as they are now.
@@ -128,23 +131,24 @@ func (s *server) admit(c net.Conn, req startReplication) (me *sender, refusal st
 			return nil, "replication slot is active"
 		}
 	}
-	if err := s.h.disk.wal.serves(req.End); err != nil {
+	beyond, err := s.h.disk.wal.admits(req.End)
+	if err != nil {
 		return nil, err.Error()
 	}
 	if req.End.LSN < s.h.disk.removed {
 		return nil, errRemoved
 	}
-	if r := (record{End: req.End.LSN, Number: req.Last}); r.End != 0 && !s.h.disk.wal.has(r) {
+	if r := (record{End: req.End.LSN, Number: req.Last}); r.End != 0 && !beyond && !s.h.disk.wal.has(r) {
 		s.h.world.violated("F3: %s streams to %s from %s of timeline %d on, where it has another record", s.h.Name, req.Member.Node, req.End.LSN, req.End.Timeline)
 	}
-	me = &sender{member: req.Member, conn: c, sent: req.End.LSN, flushed: []confirmation{{req.End.LSN, req.Sent}}, replied: now}
+	me = &sender{member: req.Member, names: req.Names, conn: c, sent: req.End.LSN, beyond: beyond, flushed: []confirmation{{req.End.LSN, req.Sent}}, replied: now}
 	s.senders[me] = struct{}{}
 	s.h.wakeLocked()
 	return me, ""
 }
 
 // stream sends what there is and what comes.
-func (s *server) stream(me *sender, out *gob.Encoder) {
+func (s *server) stream(me *sender, out *gob.Encoder, req startReplication) {
 	var last time.Time // when something was sent
 	for {
 		if !s.h.thawed(servicePostgres, s.alive) {
@@ -156,14 +160,21 @@ func (s *server) stream(me *sender, out *gob.Encoder) {
 		late := now.Sub(me.replied) > senderTimeout
 		_, there := s.senders[me]
 		m := walMessage{Primary: !s.recovering}
-		if i := index(me.sent); i < len(w.records) {
+		me.beyond = me.beyond && w.serves(req.End) != nil
+		left := me.beyond && w.end().Timeline != req.End.Timeline
+		if i := index(me.sent); !me.beyond && i < len(w.records) {
 			m.Records = append([]record(nil), w.records[i:]...)
 			m.Forks = maps.Clone(w.forks)
 			me.sent = w.end().LSN
 		}
 		changed := s.h.changed
 		s.h.mu.Unlock()
-		if late || !there {
+		switch {
+		case late, !there:
+			return
+		case left: // what is common to both has been sent again, and the standby's word was taken meanwhile
+			_ = pause(s.ctx, s.h.drawWithin(20*time.Millisecond))                             // the message says the end as well
+			_ = out.Encode(walMessage{Error: "end of WAL reached on the requested timeline"}) // as above
 			return
 		}
 		if m.Records != nil || time.Since(last) >= receiverStatusInterval {
@@ -240,7 +251,7 @@ func (s *server) receiveFrom(src agent.Source) {
 		return
 	}
 	s.receiver = rc
-	req := startReplication{Member: cluster.Member{Node: s.h.Name, Incarnation: s.h.disk.incarnation}, End: s.h.disk.wal.end(), Last: s.h.disk.wal.last(), Sent: time.Now()}
+	req := startReplication{Member: cluster.Member{Node: s.h.Name, Incarnation: s.h.disk.incarnation}, Names: src.Timeline, End: s.h.disk.wal.end(), Last: s.h.disk.wal.last(), Sent: time.Now()}
 	s.h.mu.Unlock()
 	defer s.h.change(func() {
 		if s.receiver == rc {

@@ -44,7 +44,7 @@ func (w *World) named(by cluster.NodeID, k cluster.LeaderKey) {
 		w.brokenTerm(k.Term, "K7: term %d is %s's by the view of %s, with the data of %s", k.Term, k.Holder, by, k.Member.Node)
 	}
 	if was, known := h.terms.of[k.Term]; known && was != now {
-		w.brokenTerm(k.Term, "K7: term %d is %s's on timeline %d by the view of %s, and was %s's on timeline %d", k.Term, now.member.AppName(), now.timeline, by, was.member.AppName(), was.timeline)
+		w.brokenTerm(k.Term, "K7: term %d is %s's on timeline %d by the view of %s, and was %s's on timeline %d", k.Term, now.member.Life(), now.timeline, by, was.member.Life(), was.timeline)
 	}
 	if armed, known := h.terms.leased[k.Term]; known && armed != k.Holder {
 		w.brokenTerm(k.Term, "L2: term %d is %s's by the view of %s, and %s's guard had a lease of it", k.Term, k.Holder, by, armed)

@@ -85,7 +85,29 @@ func (w *wal) last() int64 {
 	return w.records[len(w.records)-1].Number
 }
 
-// serves says whether somebody whose WAL ends at p can stream from here, as a walsender does: by timeline and LSN alone.
+// segment is how much WAL is one file: a standby asks for the last that it has again, from its beginning on.
+const segment = 16 * recordSize
+
+// admits says whether a walsender streams to somebody whose WAL ends at p. Like PostgreSQL's it sees only the beginning of p's
+// segment and the timeline; p itself may be beyond what this history has. Source: RequestXLogStreaming, walreceiverfuncs.c;
+// StartReplication, walsender.c, PostgreSQL 15.
+func (w *wal) admits(p cluster.Position) (beyond bool, err error) {
+	start, end := p.LSN-p.LSN%segment, w.end()
+	if start > end.LSN {
+		return false, fmt.Errorf("requested starting point %s is ahead of %s", start, end.LSN)
+	}
+	if p.LSN == 0 || p.Timeline == end.Timeline {
+		return w.serves(p) != nil, nil
+	}
+	for _, f := range w.history() {
+		if f.Parent == p.Timeline && start <= f.LSN {
+			return w.serves(p) != nil, nil
+		}
+	}
+	return false, fmt.Errorf("requested starting point %s on timeline %d is not in this server's history", start, p.Timeline)
+}
+
+// serves says whether WAL that ends at p is the beginning of this one, by timeline and LSN alone.
 func (w *wal) serves(p cluster.Position) error {
 	end := w.end()
 	if p.LSN > end.LSN {

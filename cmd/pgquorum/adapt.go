@@ -209,7 +209,9 @@ func settingsOf(s agent.Settings) pgctl.Settings {
 	return pgctl.Settings{Parameters: s.Dynamic.Parameters, PgHBA: s.Dynamic.PgHBA, SyncNames: namesOf(s.Sync), Me: s.Me}
 }
 
-func namesOf(l agent.SyncList) string { return pgctl.FormatSyncNames(l.Mode, l.K, l.Members) }
+func namesOf(l agent.SyncList) string {
+	return pgctl.FormatSyncNames(l.Mode, l.K, l.Members, l.Timeline)
+}
 
 func sourceOf(s agent.Source) (pgctl.Source, error) {
 	host, port, err := net.SplitHostPort(s.Addr)

@@ -1,0 +1,119 @@
+package agent
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	"pgquorum/agent/decide"
+	"pgquorum/cluster"
+)
+
+// S6 (ADR 0036): a standby that promised with WAL which the candidate has not is not told to stream from it, although the new
+// rule may name it: PostgreSQL would take its word for commits that it does not have.
+func TestS6WhoHasMoreIsNotToldToFollow(t *testing.T) {
+	for name, tt := range map[string]struct {
+		promised, has cluster.Position
+		want          []string
+	}{
+		"as much":                     {cluster.Position{Timeline: 2, LSN: 1000}, cluster.Position{Timeline: 2, LSN: 1000}, []string{"n3 Follow n2 4 false"}},
+		"more":                        {cluster.Position{Timeline: 2, LSN: 1001}, cluster.Position{Timeline: 2, LSN: 1001}, nil},
+		"more, by its promise":        {cluster.Position{Timeline: 2, LSN: 1001}, cluster.Position{Timeline: 2, LSN: 1000}, nil},
+		"more, by what it has":        {cluster.Position{Timeline: 2, LSN: 1000}, cluster.Position{Timeline: 2, LSN: 1001}, nil},
+		"on a timeline that was left": {cluster.Position{Timeline: 1, LSN: 2000}, cluster.Position{Timeline: 1, LSN: 2000}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, c *fakeCluster) {
+				c.lead("n2")
+				n2, n3 := c.nodes["n2"], c.nodes["n3"]
+				n2.observe()
+				p := promiseOf("n3", 4)
+				p.Position = tt.promised
+				n2.enter(8, "n2", promiseOf("n2", 4), nil)
+				n2.enter(8, "n3", p, nil)
+				n3.pg.edit(func(*cluster.PostgresStatus) { n3.pg.promised, n3.pg.pos = 4, tt.has })
+				if err := n2.acquire(c.life, n2.observe(), acquisition(c, "n2", false)); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if got := c.calls.all("n3 Follow"); !slices.Equal(got, tt.want) {
+					t.Errorf("calls %q, want %q", got, tt.want)
+				}
+				if tt.want != nil && n3.pg.names != c.current().Key.Timeline {
+					t.Errorf("it follows under the name of timeline %d, the key has %d", n3.pg.names, c.current().Key.Timeline)
+				}
+			})
+		})
+	}
+}
+
+// S6: before a standby streams from the primary of another timeline it cuts off the source that it has, and looks where its WAL
+// ends then: the loop's own look may be older. A timeline that it follows already needs no proof.
+func TestS6FollowProvesTheBeginning(t *testing.T) {
+	fork := cluster.Fork{Timeline: 4, Parent: 2, LSN: 1000, Node: "n2", Term: 4}
+	for name, tt := range map[string]struct {
+		source cluster.NodeID // that it has
+		term   cluster.Term
+		at     cluster.LSN // where its WAL ends after the cut
+		want   []string
+	}{
+		"up to the fork":            {"n1", 3, 1000, []string{"n3 Cut", "n3 Position", "n3 Follow n2 5 false"}},
+		"past the fork":             {"n1", 3, 1001, []string{"n3 Cut", "n3 Position"}},
+		"past it, cut already":      {"", 0, 1001, []string{"n3 Position"}},
+		"the same timeline":         {"n2", 4, 1001, []string{"n3 Follow n2 5 false"}},
+		"its holder's former terms": {"n2", 3, 1001, []string{"n3 Cut", "n3 Position"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, c *fakeCluster) {
+				c.edit(func(v *cluster.View) {
+					v.Forks[4] = fork
+					v.Key.Holder, v.Key.Member, v.Key.Term, v.Key.Timeline = "n2", member("n2"), 5, 4 // of term 4, and acquired again in place
+				})
+				n3 := c.nodes["n3"]
+				c.set("n3", func(p *cluster.PostgresStatus) { p.Source, p.SourceTerm = tt.source, tt.term })
+				n3.pg.edit(func(*cluster.PostgresStatus) { n3.pg.pos = cluster.Position{Timeline: 2, LSN: tt.at} })
+				err := n3.follow(c.life, n3.observe(), decide.Decision{Action: decide.Follow, Source: "n2", Term: 5})
+				var got []string
+				for _, call := range c.calls.all("n3") {
+					if slices.Contains([]string{"n3 Cut", "n3 Position", "n3 Follow n2 5 false"}, call) && !slices.Contains(got, call) {
+						got = append(got, call)
+					}
+				}
+				if follows := slices.Contains(tt.want, "n3 Follow n2 5 false"); !slices.Equal(got, tt.want) || (err == nil) != follows {
+					t.Errorf("error %v, calls %q, want %q", err, got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// S6: what a node promised with is where its WAL ends, until a catch-up has added to it.
+func TestS6CatchUpMovesThePosition(t *testing.T) {
+	for name, tt := range map[string]struct {
+		caughtUp bool
+		want     []string
+	}{
+		"promised, and nothing since": {false, []string{"n3 Follow n2 4 false"}},
+		"caught up since":             {true, []string{"n3 Follow n1 4 true"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, c *fakeCluster) {
+				n2 := c.failed()
+				if _, err := askPromise(c); err != nil {
+					t.Fatal(err)
+				}
+				n3 := c.nodes["n3"]
+				if tt.caughtUp {
+					if err := n2.peers.call(c.life, "n3", "/follow", followRequest{Term: 4, RaftTerm: 8, Source: "n1", Addr: "n1:5432", CatchUp: true}, nil); err != nil {
+						t.Fatal(err)
+					}
+					n3.pg.edit(func(*cluster.PostgresStatus) { n3.pg.pos.LSN += 500 })
+				}
+				err := n2.peers.call(c.life, "n3", "/follow", followRequest{Term: 4, RaftTerm: 8, Source: "n2", Addr: "n2:5432", Timeline: 4, Position: cluster.Position{Timeline: 2, LSN: 1000}}, nil)
+				if got := c.calls.all("n3 Follow"); !slices.Equal(got, tt.want) || (err != nil) != tt.caughtUp {
+					t.Errorf("error %v, calls %q, want %q", err, got, tt.want)
+				}
+			})
+		})
+	}
+}
