@@ -77,6 +77,7 @@ type Agent struct {
 	wantsOut     cluster.Incarnation
 	began        cluster.Instant // decide.Observation.Began; never changed
 	removed      removedWAL
+	away         map[cluster.NodeID]decide.Away // decide.TakeOver.Away
 	streamed     bool                           // the standby streamed when the loop last looked
 	served       bool                           // Postgres ran as a primary then
 	phase        string

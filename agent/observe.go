@@ -99,6 +99,24 @@ func (a *Agent) since(o *decide.Observation) {
 	o.HeldSince = mark(&a.held.since, decide.Held(o))
 	o.DeniedSince = a.deniedSince(o, primary)
 	o.StandbyLackingSince = mark(&a.lacking, primary && decide.Unable(o))
+	o.TakeOver.Away = a.awaySince(o)
+}
+
+// awaySince keeps since when each node that promised cannot be had (C2).
+func (a *Agent) awaySince(o *decide.Observation) map[cluster.NodeID]decide.Away {
+	now := map[cluster.NodeID]decide.Away{}
+	for n := range o.TakeOver.Promises {
+		how := decide.AwayNow(o, n)
+		switch before := a.away[n]; {
+		case how == "":
+		case before.How == how:
+			now[n] = before
+		default:
+			now[n] = decide.Away{How: how, Since: o.Now}
+		}
+	}
+	a.away = now
+	return now
 }
 
 // sinceFull keeps what B2 asks of a disk that fills: since when it is short of space, how often Postgres has ended since,

@@ -151,7 +151,12 @@ type Choice struct {
 // node; one that has refused, and one whose disks are short of space (B2), come after the others. nofailover, location and non-voter never lower m: if only a node that is not eligible holds m, the best
 // eligible one must first stream from it.
 func Choose(o *Observation) Choice {
-	q := inHand(o)
+	_, c := chosenAmong(o)
+	return c
+}
+
+// among is C2 with these promises.
+func among(o *Observation, q map[cluster.NodeID]cluster.Promise) Choice {
 	m, missing := Satisfied(o.View, q)
 	if missing != "" {
 		return Choice{Missing: missing + madeByHand(o)}
@@ -164,7 +169,7 @@ func Choose(o *Observation) Choice {
 	if len(above) > 0 {
 		return Choice{Node: preferred(o, above)}
 	}
-	sources := holdersOf(o, q, m)
+	sources, waited := holdersOf(o, q, m)
 	var pairs []Choice
 	for _, src := range sources {
 		for _, n := range names {
@@ -180,7 +185,7 @@ func Choose(o *Observation) Choice {
 		return Choice{Missing: fmt.Sprintf("position %s on timeline %d is needed; %s has it and may not be promoted (%s), and nobody else can follow it: %s",
 			m.LSN, m.Timeline, sources[0], Ineligible(o, sources[0]), whyNot(o, q))}
 	}
-	return Choice{Missing: fmt.Sprintf("position %s on timeline %d is needed, and no running node has it", m.LSN, m.Timeline)}
+	return Choice{Missing: fmt.Sprintf("position %s on timeline %d is needed: waiting for %s", m.LSN, m.Timeline, strings.Join(waited, " or "))}
 }
 
 // preferred is the operator's candidate if it is among the good ones, else the best.
@@ -275,16 +280,24 @@ func silent(o *Observation, name cluster.NodeID) bool {
 	return is && name != o.Self
 }
 
-// holdersOf finds the nodes of Q at or above m that run Postgres, so that a candidate can stream from them.
-func holdersOf(o *Observation, q map[cluster.NodeID]cluster.Promise, m cluster.Position) []cluster.NodeID {
-	var names []cluster.NodeID
-	for name, p := range q {
-		if s, ok := statusOf(o, name); ok && !silent(o, name) && s.Postgres.State == cluster.PostgresRunning && o.View.Forks.Compare(p.Position, m) >= 0 {
-			names = append(names, name)
+// holdersOf finds the nodes of Q at or above m from which a candidate can stream; waited says of the others, for an operator,
+// who has it and why it cannot be had from there.
+func holdersOf(o *Observation, q map[cluster.NodeID]cluster.Promise, m cluster.Position) (sources []cluster.NodeID, waited []string) {
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		if o.View.Forks.Compare(q[name].Position, m) < 0 {
+			continue
+		}
+		s, answered := statusOf(o, name)
+		switch {
+		case !answered, silent(o, name):
+			waited = append(waited, fmt.Sprintf("%s (it did not answer)", name))
+		case s.Postgres.State != cluster.PostgresRunning:
+			waited = append(waited, fmt.Sprintf("%s (its postgres is %s)", name, cmp.Or(s.Postgres.State, "not looked at yet")))
+		default:
+			sources = append(sources, name)
 		}
 	}
-	slices.Sort(names)
-	return names
+	return sources, waited
 }
 
 // whyNot names each node of Q with the reason why it may not be promoted.

@@ -100,7 +100,7 @@ func TestC2Choose(t *testing.T) {
 			give(o, "n3", pos(2, 1001))
 			tag(o, "n3", func(g *cluster.Tags) { g.NoFailover = true })
 			o.TakeOver.Silent["n3"] = "no answer"
-		}, Choice{Missing: "no running node has it"}},
+		}, Choice{Missing: "is needed: waiting for n3 (it did not answer)"}},
 		{"who could stream first has WAL of its own", func(o *Observation) {
 			give(o, "n3", pos(2, 1001))
 			tag(o, "n3", func(g *cluster.Tags) { g.NoFailover = true })
@@ -111,7 +111,7 @@ func TestC2Choose(t *testing.T) {
 			s := o.TakeOver.Statuses["n3"]
 			s.CanPromote, s.Postgres.State = "its postgres is stopped", cluster.PostgresStopped
 			o.TakeOver.Statuses["n3"] = s
-		}, Choice{Missing: "no running node has it"}},
+		}, Choice{Missing: "is needed: waiting for n3 (its postgres is stopped)"}},
 		{"F3 promised on a timeline made by hand", func(o *Observation) { o.TakeOver.Promises["n3"] = promised("n3", 4, pos(9, 1000)) },
 			Choice{Missing: "(missing: n3); somebody has promoted by hand, so that these count for nothing: n3 (timeline 9)"}},
 		{"promised, but did not answer", func(o *Observation) { delete(o.TakeOver.Statuses, "n3"); o.Local.CanPromote = "no disk" }, Choice{Missing: "n3: it did not answer"}},

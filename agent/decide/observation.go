@@ -105,6 +105,7 @@ type TakeOver struct {
 	PromisedAt cluster.Instant                       // promises asked; zero: not yet
 	RoundAt    cluster.Instant                       // the last round of promises ended; zero: none has
 	Promises   map[cluster.NodeID]cluster.Promise
+	Away       map[cluster.NodeID]Away // of those that promised
 	NoPromise  map[cluster.NodeID]string
 	Attests    map[cluster.NodeID]cluster.Attest
 	FencedAt   cluster.Term    // the holder's guard has answered fenced for this term

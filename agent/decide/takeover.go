@@ -238,7 +238,7 @@ func rested(o *Observation) bool { return o.Now.Sub(o.TakeOver.HandedAt) >= o.He
 
 // acquire is K7. A candidate that leadership keeps coming back to takes over itself if it, too, is good enough.
 func acquire(o *Observation) Decision {
-	q := inHand(o)
+	q, _ := chosenAmong(o)
 	m, missing := Satisfied(o.View, q)
 	if missing != "" { // B5
 		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: missing + madeByHand(o)})
@@ -247,7 +247,7 @@ func acquire(o *Observation) Decision {
 	if !promised || o.View.Forks.Compare(mine.Position, m) < 0 || Ineligible(o, o.Self) != "" {
 		return again(o, Decision{Action: Wait, Reason: ReasonNoCandidate, Detail: "this node does not satisfy the recorded rules itself"})
 	}
-	rule := AcquireRule(o, o.Self, q)
+	rule := AcquireRule(o, o.Self, inHand(o))
 	seen := o.Local.SeenMax
 	for _, s := range o.TakeOver.Statuses {
 		seen = max(seen, s.SeenMax)
