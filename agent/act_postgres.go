@@ -277,24 +277,16 @@ func (a *Agent) follow(ctx context.Context, o *decide.Observation, d decide.Deci
 }
 
 // proveBeginning proves that the WAL here is the beginning of a timeline before this standby streams it under that timeline's
-// name (S6). What the loop last saw may be a second old, and a source of an earlier timeline may have sent more since; so
-// that one is cut off first. Nothing is to be proven where the timeline is the one that is followed already, such as after an
-// acquisition in place.
+// name (S6). What the loop last saw may be a second old, a source of an earlier timeline may have sent more since, and a source
+// that is gone from the file may still have a receiver: so the standby is cut off first. Nothing is to be proven where the
+// timeline is followed already, such as after an acquisition in place, or by the taker's order.
 func (a *Agent) proveBeginning(ctx context.Context, o *decide.Observation, src *Source) error {
-	follows := func(p cluster.PostgresStatus) bool {
-		return p.Source == src.Node && o.View.Forks[src.Timeline].Term <= p.SourceTerm
-	}
-	if src == nil || follows(o.Local.Postgres) {
+	follows := func(p cluster.PostgresStatus) bool { return p.Source == src.Node && p.SourceTimeline == src.Timeline }
+	if src == nil || follows(o.Local.Postgres) || follows(a.watch.refresh(ctx).postgres) {
 		return nil
 	}
-	p := a.watch.refresh(ctx).postgres
-	if follows(p) { // told to by the taker meanwhile
-		return nil
-	}
-	if p.Source != "" {
-		if err := a.pg.Cut(ctx); err != nil {
-			return err
-		}
+	if err := a.pg.Cut(ctx); err != nil {
+		return err
 	}
 	pos, err := a.pg.Position(ctx)
 	if err != nil {

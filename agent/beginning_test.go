@@ -39,8 +39,10 @@ func TestS6WhoHasMoreIsNotToldToFollow(t *testing.T) {
 				if got := c.calls.all("n3 Follow"); !slices.Equal(got, tt.want) {
 					t.Errorf("calls %q, want %q", got, tt.want)
 				}
-				if tt.want != nil && n3.pg.names != c.current().Key.Timeline {
-					t.Errorf("it follows under the name of timeline %d, the key has %d", n3.pg.names, c.current().Key.Timeline)
+				var names cluster.Timeline
+				n3.pg.edit(func(p *cluster.PostgresStatus) { names = p.SourceTimeline })
+				if k := c.current().Key; tt.want != nil && names != k.Timeline {
+					t.Errorf("it follows under the name of timeline %d, the key has %d", names, k.Timeline)
 				}
 			})
 		})
@@ -52,16 +54,17 @@ func TestS6WhoHasMoreIsNotToldToFollow(t *testing.T) {
 func TestS6FollowProvesTheBeginning(t *testing.T) {
 	fork := cluster.Fork{Timeline: 4, Parent: 2, LSN: 1000, Node: "n2", Term: 4}
 	for name, tt := range map[string]struct {
-		source cluster.NodeID // that it has
-		term   cluster.Term
-		at     cluster.LSN // where its WAL ends after the cut
-		want   []string
+		source   cluster.NodeID // that it has
+		timeline cluster.Timeline
+		at       cluster.LSN // where its WAL ends after the cut
+		want     []string
 	}{
-		"up to the fork":            {"n1", 3, 1000, []string{"n3 Cut", "n3 Position", "n3 Follow n2 5 false"}},
-		"past the fork":             {"n1", 3, 1001, []string{"n3 Cut", "n3 Position"}},
-		"past it, cut already":      {"", 0, 1001, []string{"n3 Position"}},
-		"the same timeline":         {"n2", 4, 1001, []string{"n3 Follow n2 5 false"}},
-		"its holder's former terms": {"n2", 3, 1001, []string{"n3 Cut", "n3 Position"}},
+		"up to the fork":                  {"n1", 2, 1000, []string{"n3 Cut", "n3 Position", "n3 Follow n2 5 false"}},
+		"past the fork":                   {"n1", 2, 1001, []string{"n3 Cut", "n3 Position"}},
+		"past it, and no source is named": {"", 0, 1001, []string{"n3 Cut", "n3 Position"}},
+		"the same timeline":               {"n2", 4, 1001, []string{"n3 Follow n2 5 false"}},
+		"its holder's former timeline":    {"n2", 2, 1001, []string{"n3 Cut", "n3 Position"}},
+		"its holder, by a catch-up":       {"n2", 0, 1001, []string{"n3 Cut", "n3 Position"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, c *fakeCluster) {
@@ -70,7 +73,7 @@ func TestS6FollowProvesTheBeginning(t *testing.T) {
 					v.Key.Holder, v.Key.Member, v.Key.Term, v.Key.Timeline = "n2", member("n2"), 5, 4 // of term 4, and acquired again in place
 				})
 				n3 := c.nodes["n3"]
-				c.set("n3", func(p *cluster.PostgresStatus) { p.Source, p.SourceTerm = tt.source, tt.term })
+				c.set("n3", func(p *cluster.PostgresStatus) { p.Source, p.SourceTerm, p.SourceTimeline = tt.source, 4, tt.timeline })
 				n3.pg.edit(func(*cluster.PostgresStatus) { n3.pg.pos = cluster.Position{Timeline: 2, LSN: tt.at} })
 				err := n3.follow(c.life, n3.observe(), decide.Decision{Action: decide.Follow, Source: "n2", Term: 5})
 				var got []string
@@ -81,6 +84,38 @@ func TestS6FollowProvesTheBeginning(t *testing.T) {
 				}
 				if follows := slices.Contains(tt.want, "n3 Follow n2 5 false"); !slices.Equal(got, tt.want) || (err == nil) != follows {
 					t.Errorf("error %v, calls %q, want %q", err, got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// S6: an order of an acquisition in place says no position: who does not follow that timeline yet proves its beginning first.
+func TestS6OrderInPlace(t *testing.T) {
+	for name, tt := range map[string]struct {
+		timeline cluster.Timeline // that it follows
+		at       cluster.Position // where its WAL ends after the cut
+		want     []string
+	}{
+		"it follows already":       {2, cluster.Position{Timeline: 2, LSN: 1000}, []string{"n3 Follow n1 4 false"}},
+		"it was cut off meanwhile": {0, cluster.Position{Timeline: 2, LSN: 1000}, []string{"n3 Follow n1 4 false"}},
+		"its WAL is another's":     {0, cluster.Position{Timeline: 1, LSN: 5000}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, c *fakeCluster) {
+				n1, n3 := c.holds(), c.nodes["n3"]
+				if tt.timeline == 0 {
+					c.set("n3", func(p *cluster.PostgresStatus) {
+						p.Source, p.SourceTerm, p.SourceTimeline, p.Streaming = "", 0, 0, false
+					})
+				}
+				n3.pg.edit(func(*cluster.PostgresStatus) { n3.pg.pos = tt.at })
+				if err := n1.acquire(c.life, n1.observe(), acquisition(c, "n1", true)); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if got := c.calls.all("n3 Follow"); !slices.Equal(got, tt.want) {
+					t.Errorf("calls %q, want %q", got, tt.want)
 				}
 			})
 		})

@@ -122,7 +122,7 @@ func fakeStatus(id cluster.NodeID) cluster.PostgresStatus {
 	p := cluster.PostgresStatus{Data: cluster.DataOurs, SystemID: "7000", Incarnation: member(id).Incarnation,
 		State: cluster.PostgresRunning, StartTime: "run 0", Timeline: 2}
 	if id != "n1" {
-		p.Role, p.Streaming, p.Received, p.Replayed, p.Source, p.SourceTerm = cluster.RoleStandby, true, 1000, 1000, "n1", 3
+		p.Role, p.Streaming, p.Received, p.Replayed, p.Source, p.SourceTerm, p.SourceTimeline = cluster.RoleStandby, true, 1000, 1000, "n1", 3, 2
 		return p
 	}
 	p.Role, p.Current = cluster.RolePrimary, 1000

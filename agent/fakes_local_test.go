@@ -91,8 +91,7 @@ type fakePostgres struct {
 	duplicates []string
 	runs       int
 	forks      []cluster.Fork
-	refusal    string           // of the WAL that it needs next
-	names      cluster.Timeline // that the last source was to be followed under
+	refusal    string // of the WAL that it needs next
 
 	promisesLost bool // KeepsLife says so
 }
@@ -194,13 +193,14 @@ func (p *fakePostgres) EaseSource(context.Context) error { return nil }
 
 func (p *fakePostgres) Follow(ctx context.Context, s *Source, _ cluster.Member) error {
 	return p.do(ctx, func(st *cluster.PostgresStatus) {
-		st.Source, st.SourceTerm, st.Streaming = s.Node, s.Term, true
-		p.names = s.Timeline
+		st.Source, st.SourceTerm, st.SourceTimeline, st.Streaming = s.Node, s.Term, s.Timeline, true
 	}, "Follow", s.Node, s.Term, s.CatchUp)
 }
 
 func (p *fakePostgres) Cut(ctx context.Context) error {
-	return p.do(ctx, func(st *cluster.PostgresStatus) { st.Source, st.SourceTerm, st.Streaming = "", 0, false }, "Cut")
+	return p.do(ctx, func(st *cluster.PostgresStatus) {
+		st.Source, st.SourceTerm, st.SourceTimeline, st.Streaming = "", 0, 0, false
+	}, "Cut")
 }
 
 func (p *fakePostgres) Promise(ctx context.Context, t cluster.Term, _ cluster.Member) error {

@@ -162,27 +162,45 @@ func (a *Agent) followOrder(ctx context.Context, q followRequest) (struct{}, err
 		a.promisedSaid = promiseSaid{}
 		a.mu.Unlock()
 	}
-	if q.Position.Known() {
-		pos, err := a.sincePromise(ctx, q.Term, me)
-		if err != nil {
-			return struct{}{}, fmt.Errorf("order to follow %s: %w", q.Source, err)
-		}
-		if !decide.FollowsWithoutRewind(o.View.Forks, pos, q.Position) {
-			return struct{}{}, fmt.Errorf("order to follow %s, whose WAL ends at %s of timeline %d: the WAL here ends at %s of timeline %d and is not the beginning of that",
-				q.Source, q.Position.LSN, q.Position.Timeline, pos.LSN, pos.Timeline)
-		}
+	src := &Source{Node: q.Source, Term: q.Term, Addr: q.Addr, CatchUp: q.CatchUp, Urgent: !q.CatchUp, Timeline: q.Timeline}
+	if err := a.mayFollow(ctx, o, q, src, me); err != nil {
+		return struct{}{}, err
 	}
-	return struct{}{}, a.pg.Follow(ctx, &Source{Node: q.Source, Term: q.Term, Addr: q.Addr, CatchUp: q.CatchUp, Urgent: !q.CatchUp, Timeline: q.Timeline}, me)
+	return struct{}{}, a.pg.Follow(ctx, src, me)
+}
+
+// mayFollow proves that the WAL here is the beginning of what the source of an order has (S6): of the timeline, or of the WAL
+// with which the source promised, since where that timeline leaves its parent is not recorded yet. A catch-up is of a node
+// that confirms nothing to anybody, and knows the positions.
+func (a *Agent) mayFollow(ctx context.Context, o *decide.Observation, q followRequest, src *Source, me cluster.Member) error {
+	switch {
+	case q.CatchUp:
+		return nil
+	case !q.Position.Known():
+		return a.proveBeginning(ctx, o, src)
+	}
+	pos, err := a.sincePromise(ctx, q.Term, me)
+	if err != nil {
+		return fmt.Errorf("order to follow %s: %w", q.Source, err)
+	}
+	if !decide.FollowsWithoutRewind(o.View.Forks, pos, q.Position) {
+		return fmt.Errorf("order to follow %s, whose WAL ends at %s of timeline %d: the WAL here ends at %s of timeline %d and is not the beginning of that",
+			q.Source, q.Position.LSN, q.Position.Timeline, pos.LSN, pos.Timeline)
+	}
+	return nil
 }
 
 // sincePromise is where this node's WAL ends: as it was promised for the term, since nothing has streamed after that, or else
-// as it is read now.
+// as it is read once nothing streams any more.
 func (a *Agent) sincePromise(ctx context.Context, term cluster.Term, me cluster.Member) (cluster.Position, error) {
 	a.mu.Lock()
 	p := a.promisedSaid.p
 	a.mu.Unlock()
 	if p.Term == term && p.Member == me {
 		return p.Position, nil
+	}
+	if err := a.pg.Cut(ctx); err != nil {
+		return cluster.Position{}, err
 	}
 	return a.pg.Position(ctx)
 }

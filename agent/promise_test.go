@@ -12,7 +12,7 @@ import (
 // V1: before its own copy of the state machine says so, a standby streams only from whom the taker may name.
 func TestV1FollowOrder(t *testing.T) {
 	t.Parallel()
-	holder := followRequest{Term: 3, RaftTerm: 8, Source: "n1", Addr: "n1:5432"}
+	holder := followRequest{Term: 3, RaftTerm: 8, Source: "n1", Addr: "n1:5432", Timeline: 2}
 	catchUp := followRequest{Term: 4, RaftTerm: 8, Source: "n2", Addr: "n2:5432", CatchUp: true}
 	edit := func(q followRequest, f func(*followRequest)) followRequest { f(&q); return q }
 	stopped := func(p *cluster.PostgresStatus) { p.State, p.Role = cluster.PostgresStopped, cluster.RoleNone }

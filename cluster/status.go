@@ -96,11 +96,12 @@ type PostgresStatus struct {
 	Received       LSN           `json:"received"`             // standby: receiver's flush LSN, 0 if none in this run
 	Replayed       LSN           `json:"replayed"`             // standby
 	ReplayPaused   bool          `json:"replay_paused,omitempty"`
-	ReplayTime     string        `json:"replay_time,omitempty"`  // commit time of the last replayed transaction
-	ReplayDelay    time.Duration `json:"replay_delay,omitempty"` // since ReplayTime, by this machine's clock
-	Streaming      bool          `json:"streaming"`              // standby: a WAL receiver is in state streaming
-	Source         NodeID        `json:"source,omitempty"`       // standby: whom primary_conninfo names
-	SourceTerm     Term          `json:"source_term,omitempty"`  // standby: the term under which that was written
+	ReplayTime     string        `json:"replay_time,omitempty"`     // commit time of the last replayed transaction
+	ReplayDelay    time.Duration `json:"replay_delay,omitempty"`    // since ReplayTime, by this machine's clock
+	Streaming      bool          `json:"streaming"`                 // standby: a WAL receiver is in state streaming
+	Source         NodeID        `json:"source,omitempty"`          // standby: whom primary_conninfo names
+	SourceTerm     Term          `json:"source_term,omitempty"`     // standby: the term under which that was written
+	SourceTimeline Timeline      `json:"source_timeline,omitempty"` // standby: the timeline that it was told to follow; 0: none, as for a catch-up
 	Replication    []WalSender   `json:"replication,omitempty"`
 	SyncNames      string        `json:"sync_names"` // synchronous_standby_names as a new connection last saw it
 	PendingRestart bool          `json:"pending_restart,omitempty"`

@@ -183,7 +183,7 @@ func TestCutStopped(t *testing.T) {
 	s := standbys[0]
 	must(t, s.Stop(within(t), StopFast, time.Minute))
 	must(t, s.Cut(within(t)))
-	if node, term := s.readSource(); node != "" || term != 0 {
+	if node, term, timeline := s.readSource(); node != "" || term != 0 || timeline != 0 {
 		t.Fatalf("source %s of term %d after the cut", node, term)
 	}
 	empty := emptyNode(t, "n9", nil)

@@ -103,12 +103,12 @@ func (p *Postgres) EaseSource(ctx context.Context) error {
 
 const standbyConfHead = "# Written by pgquorum at each change of the source; do not edit.\n"
 
-// sourceMark begins the comment line that names source and term, so that Status can tell them after a restart.
+// sourceMark begins the comment line that names term, timeline and source, so that Status can tell them after a restart.
 const sourceMark = "# source "
 
 // sourceLine is that line.
 func sourceLine(s *Source) string {
-	return fmt.Sprintf("%s%d %q\n", sourceMark, s.Term, s.Node)
+	return fmt.Sprintf("%s%d %d %q\n", sourceMark, s.Term, s.Timeline, s.Node)
 }
 
 // standbyLines are the parameters. restore_command is always empty: V2 wants it to be a wrapper that refuses under a
@@ -147,23 +147,26 @@ func (p *Postgres) primaryConnInfo(s *Source, me cluster.Member, passfile string
 	return strings.Join(words, " ")
 }
 
-// readSource gives the source and term that the file names; zero when it names none.
-func (p *Postgres) readSource() (node cluster.NodeID, term cluster.Term) {
+// readSource gives the source that the file names, with the term and the timeline under which it was written; zero when it names
+// none.
+func (p *Postgres) readSource() (node cluster.NodeID, term cluster.Term, timeline cluster.Timeline) {
 	data, err := os.ReadFile(p.standbyConfPath())
 	if err != nil {
-		return "", 0
+		return "", 0, 0
 	}
 	for line := range strings.Lines(string(data)) {
 		rest, ok := strings.CutPrefix(strings.TrimSpace(line), sourceMark)
 		if !ok {
 			continue
 		}
-		number, quoted, _ := strings.Cut(rest, " ")
+		number, rest, _ := strings.Cut(rest, " ")
+		line, quoted, _ := strings.Cut(rest, " ")
 		t, err1 := strconv.ParseUint(number, 10, 64)
-		name, err2 := strconv.Unquote(quoted)
-		if err1 == nil && err2 == nil {
-			return cluster.NodeID(name), cluster.Term(t)
+		tli, err2 := strconv.ParseUint(line, 10, 32)
+		name, err3 := strconv.Unquote(quoted)
+		if err1 == nil && err2 == nil && err3 == nil {
+			return cluster.NodeID(name), cluster.Term(t), cluster.Timeline(tli)
 		}
 	}
-	return "", 0
+	return "", 0, 0
 }

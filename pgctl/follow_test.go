@@ -60,7 +60,7 @@ func TestFollowIsAReload(t *testing.T) {
 			must(t, s.Follow(within(t), source.asSource(1), s.me))
 			eventually(t, 20*time.Second, "streams from "+string(source.me.Node), func() bool {
 				return source.value("SELECT count(*)::text FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid"+
-					" WHERE r.application_name = $1 AND s.slot_name = $2", s.me.AppName(1), SlotName(s.me.Node)) == "1"
+					" WHERE r.application_name = $1 AND s.slot_name = $2", s.me.AppName(0), SlotName(s.me.Node)) == "1"
 			})
 			if st := s.look(); st.Source != source.me.Node {
 				t.Fatalf("source %s, want %s", st.Source, source.me.Node)

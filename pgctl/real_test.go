@@ -188,7 +188,7 @@ func copyData(t *testing.T, from, to *node) {
 
 // asSource names the node as one to stream from.
 func (n *node) asSource(term cluster.Term) *Source {
-	return &Source{Node: n.me.Node, Term: term, Host: "127.0.0.1", Port: n.opt.Port, Timeline: 1}
+	return &Source{Node: n.me.Node, Term: term, Host: "127.0.0.1", Port: n.opt.Port}
 }
 
 // arm gives the guard a lease of an hour.

@@ -37,7 +37,7 @@ func (p *Postgres) Status(ctx context.Context) (cluster.PostgresStatus, error) {
 	if data.control != nil {
 		st.SystemID = data.control.SystemID
 	}
-	st.Source, st.SourceTerm = p.readSource()
+	st.Source, st.SourceTerm, st.SourceTimeline = p.readSource()
 	if !running {
 		return st, p.stoppedStatus(&st, data.control)
 	}

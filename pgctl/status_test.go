@@ -25,7 +25,7 @@ func TestStatusFollowsLife(t *testing.T) {
 	switch {
 	case p.State != cluster.PostgresRunning || p.Role != cluster.RolePrimary || p.Timeline != 1 || p.Current < at || p.Version/10000 != testMajor(t):
 		t.Fatalf("primary: %+v", p)
-	case len(p.Replication) != 1 || p.Replication[0].AppName != s.me.AppName(1) || p.Replication[0].State != "streaming":
+	case len(p.Replication) != 1 || p.Replication[0].AppName != s.me.AppName(0) || p.Replication[0].State != "streaming":
 		t.Fatalf("primary's standbys: %+v", p.Replication)
 	case st.Role != cluster.RoleStandby || !st.Streaming || st.Timeline != 1 || st.Received < at:
 		t.Fatalf("standby: %+v", st)

@@ -73,7 +73,7 @@ func statusFor(n string) cluster.NodeStatus {
 		}
 		s.LeaseTerm, s.Lease, s.CanPromote = 3, 500*time.Millisecond, "its postgres is no standby"
 	} else {
-		p.Role, p.Streaming, p.Received, p.Replayed, p.Source, p.SourceTerm = cluster.RoleStandby, true, 1000, 1000, "n1", 3
+		p.Role, p.Streaming, p.Received, p.Replayed, p.Source, p.SourceTerm, p.SourceTimeline = cluster.RoleStandby, true, 1000, 1000, "n1", 3, 2
 	}
 	s.Postgres = p
 	return s

@@ -233,6 +233,7 @@ func TestStandby(t *testing.T) {
 		}, StartStandby, ReasonStopped},
 		{"another source", editLocal(func(p *cluster.PostgresStatus) { p.Source = "n2" }), Follow, ReasonSource},
 		{"same source, older term", editLocal(func(p *cluster.PostgresStatus) { p.SourceTerm = 2 }), Follow, ReasonSource},
+		{"S6 same source and term, by a catch-up order", editLocal(func(p *cluster.PostgresStatus) { p.SourceTimeline = 0 }), Follow, ReasonSource},
 		{"V1 promised a higher term", func(o *Observation) { o.Promised = 4; o.Local.Postgres.Source = "" }, Wait, ReasonSource},
 		{"key released", func(o *Observation) { o.View.Key.Released = true }, Wait, ReasonSource},
 		{"V5 diverged, still in a rule", func(o *Observation) { o.Position = pos(1, 600) }, Wait, ReasonInRule},

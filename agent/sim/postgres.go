@@ -89,7 +89,7 @@ func (p postgresPort) Status(ctx context.Context) (st cluster.PostgresStatus, er
 			st.Data, st.Incarnation = cluster.DataOurs, d.incarnation
 		}
 		if d.source != nil {
-			st.Source, st.SourceTerm = d.source.Node, d.source.Term
+			st.Source, st.SourceTerm, st.SourceTimeline = d.source.Node, d.source.Term, d.source.Timeline
 		}
 		if h.server != nil {
 			h.server.statusLocked(&st, now)

@@ -17,7 +17,7 @@ var mutantsOfTakeOver = []mutant{
 	{"tries-of-another-term-count", "B1", "agent/decide/failures.go",
 		"case f.Term != o.View.Key.Term:", "case false:", "./agent", "^TestFailedPromotion$"},
 	{"silent-candidate-stays-chosen", "K6", "agent/decide/candidate.go",
-		"case !answered, silent(o, name):", "case !answered:", "./agent/decide", "^TestK6HandsOnAgainAfterARest$"},
+		"case !answered, silent(o, name):\n\t\treturn", "case !answered:\n\t\treturn", "./agent/decide", "^TestK6HandsOnAgainAfterARest$"},
 	{"own-tries-are-leadership-that-came", "K6", "agent/decide/takeover.go",
 		"return o.TakeOver.Came && ", "return o.TakeOver.Hops > 0 && ", "./agent", "^TestK6OneLostHandoverCall$"},
 	{"claimant-handed-no-term", "K6", "agent/peerserver.go",

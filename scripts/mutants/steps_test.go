@@ -93,8 +93,8 @@ func stepsOf(t *testing.T) map[string]string {
 			steps[argument+step+part] += line
 		}
 	}
-	if len(steps) != 7+3+6+3 {
-		t.Fatalf("found %d steps in docs/protocol.md, want those of P1 (7, and three parts) and of P2 (6, and three parts)", len(steps))
+	if len(steps) != 7+3+7+3 {
+		t.Fatalf("found %d steps in docs/protocol.md, want those of P1 (7, and three parts) and of P2 (7, and three parts)", len(steps))
 	}
 	return steps
 }
