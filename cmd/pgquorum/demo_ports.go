@@ -28,12 +28,13 @@ const (
 )
 
 // findPorts looks for a block under the ephemeral ports. From those, an outgoing connection could take the port of a
-// Postgres that is down for a moment; a client that dials such a port on loopback can even reach itself.
+// Postgres that is down for a moment; a client that dials such a port on loopback can even reach itself. From 20000 on are the
+// ports that this project's tests hold while nobody listens on them (internal/testport).
 func findPorts() (*demoPorts, error) {
-	const lowest, tries = 10000, 50
-	highest := ephemeralFrom()
+	const lowest, tests, tries = 10000, 20000, 50
+	highest := min(ephemeralFrom(), tests)
 	if highest < lowest+blockSize {
-		highest = 32768 // the machine's range leaves no room; Linux's default
+		highest = tests // the machine's range leaves no room
 	}
 	for range tries {
 		n, err := rand.Int(rand.Reader, big.NewInt(int64((highest-lowest)/blockSize)))

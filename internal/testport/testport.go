@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// The ports given are below those that Linux gives to outgoing connections (net.ipv4.ip_local_port_range), so that none of
-// them takes one while its server is down.
+// The ports given are above those of the demo, and below those that Linux gives to outgoing connections
+// (net.ipv4.ip_local_port_range), so that none of them takes one while its server is down.
 const first, last = 20000, 31999
 
 // Free is a port of 127.0.0.1 that nobody listens on. No other test, of this process or another, is given it until t ends:
