@@ -67,8 +67,8 @@ func TestPromotedByHandWhileCutOff(t *testing.T) {
 }
 
 // F3: nobody leads, and somebody promotes the former primary by hand, from which the others still stream: all of them go with it to a
-// timeline that nobody allotted, and it acknowledges what they confirm. No promise counts any more, the nodes wait and say why. An
-// operator lets that one go on with its data: nothing is lost. The others are cloned: nothing tells that they followed, and were
+// timeline that nobody allotted, but bear no name for which it waits, so that it acknowledges nothing (ADR 0036). No promise counts
+// any more, the nodes wait and say why. An operator lets that one go on with its data: nothing is lost. The others are cloned: nothing tells that they followed, and were
 // not promoted by hand themselves.
 func TestFollowedByHand(t *testing.T) {
 	Scenario{Budgets: Budgets{Direct: 2 * time.Minute, HAProxy: 2 * time.Minute}}.Run(t, built(t), func(s *Stage) {
@@ -88,7 +88,17 @@ func TestFollowedByHand(t *testing.T) {
 		s.must(old.Signal(syscall.SIGSTOP, old.Agent))
 		s.must(old.Run(s.Ctx, filepath.Join(lab.PostgresIn, "pg_ctl"), "promote", "-D", old.Data(), "-W"))
 		s.Load.WriteInside(old)
-		s.Within(settleTime, func() error { return s.ackedInside(old) })
+		for _, h := range others {
+			s.Within(settleTime, func() error {
+				if err := s.Exec(s.Ctx, h, "SELECT 1 / count(*) FROM pg_stat_wal_receiver WHERE received_tli = 2"); err != nil {
+					return fmt.Errorf("%s: want it on timeline 2, where %s went by hand: %w", h.Name, old.Name, err)
+				}
+				return nil
+			})
+		}
+		if s.ackedInside(old) == nil {
+			s.Errorf("%s was promoted by hand, and has acknowledged a write", old.Name)
+		}
 		s.must(s.each(s.Nodes(), func(h *Host) error { return h.Signal(syscall.SIGCONT, h.Agent) }))
 		s.Within(settleTime, func() error {
 			members, err := s.Members(s.Ctx, old)
