@@ -281,7 +281,7 @@ func (a *Agent) follow(ctx context.Context, o *decide.Observation, d decide.Deci
 // that is gone from the file may still have a receiver: so the standby is cut off first. Nothing is to be proven where the
 // timeline is followed already, such as after an acquisition in place, or by the taker's order.
 func (a *Agent) proveBeginning(ctx context.Context, o *decide.Observation, src *Source) error {
-	follows := func(p cluster.PostgresStatus) bool { return p.Source == src.Node && p.SourceTimeline == src.Timeline }
+	follows := func(p cluster.PostgresStatus) bool { return decide.Follows(p, src.Node, src.Timeline) }
 	if src == nil || follows(o.Local.Postgres) || follows(a.watch.refresh(ctx).postgres) {
 		return nil
 	}

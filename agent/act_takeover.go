@@ -321,7 +321,7 @@ func (a *Agent) startPreparing(ctx context.Context, o *decide.Observation, cmd c
 	if p.State != cluster.PostgresRunning || p.Role != cluster.RoleStandby {
 		return func() {}
 	}
-	list := SyncList{Mode: cmd.Mode, K: cmd.K, Members: cmd.Standbys, Timeline: max(decide.NextTimeline(o), max(cmd.SeenMax, cmd.Parent)+cluster.TimelineStep)}
+	list := SyncList{Mode: cmd.Mode, K: cmd.K, Members: cmd.Standbys, Timeline: decide.NextTimeline(o, cmd.SeenMax, cmd.Parent)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -97,7 +97,7 @@ type Agent struct {
 	watchdogSaid cluster.WatchdogStatus        // the watchdog as it was told last
 	hiding       bool                          // /primary is 503: the primary is on its way out
 	said         decide.Decision               // the last one logged
-	promisedSaid promiseSaid                   // the same
+	lastPromise  givenPromise                  // that this node gave, and that a catch-up has not outdated
 }
 
 // provenRule says which rule's list is known to be in force in which run of Postgres (S3).

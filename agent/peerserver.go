@@ -125,11 +125,11 @@ func (a *Agent) promise(ctx context.Context, q promiseRequest) (cluster.Promise,
 	p.Position = pos
 	level := slog.LevelInfo
 	a.mu.Lock()
-	said := promiseSaid{q, p}
-	if a.promisedSaid == said { // asked for again, by who waits for another node
+	said := givenPromise{q, p}
+	if a.lastPromise == said { // asked for again, by who waits for another node
 		level = slog.LevelDebug
 	}
-	a.promisedSaid = said
+	a.lastPromise = said
 	a.mu.Unlock()
 	a.log.Log(ctx, level, "promised", "term", q.Term, "to", q.From, "timeline", pos.Timeline, "lsn", pos.LSN.String(), "fenced", p.Fenced)
 	return p, nil
@@ -159,7 +159,7 @@ func (a *Agent) followOrder(ctx context.Context, q followRequest) (struct{}, err
 	}
 	if q.CatchUp { // what was promised is no longer all that is here
 		a.mu.Lock()
-		a.promisedSaid = promiseSaid{}
+		a.lastPromise = givenPromise{}
 		a.mu.Unlock()
 	}
 	src := &Source{Node: q.Source, Term: q.Term, Addr: q.Addr, CatchUp: q.CatchUp, Urgent: !q.CatchUp, Timeline: q.Timeline}
@@ -194,7 +194,7 @@ func (a *Agent) mayFollow(ctx context.Context, o *decide.Observation, q followRe
 // as it is read once nothing streams any more.
 func (a *Agent) sincePromise(ctx context.Context, term cluster.Term, me cluster.Member) (cluster.Position, error) {
 	a.mu.Lock()
-	p := a.promisedSaid.p
+	p := a.lastPromise.p
 	a.mu.Unlock()
 	if p.Term == term && p.Member == me {
 		return p.Position, nil
@@ -220,8 +220,9 @@ func (a *Agent) takeHandover(_ context.Context, q handoverRequest) (struct{}, er
 	return struct{}{}, nil
 }
 
-// promiseSaid is a promise as it was logged: who asked, and what was promised.
-type promiseSaid struct {
+// givenPromise is the last promise, which is logged once and says where this node's WAL ends until a catch-up adds to it: who
+// asked, and what was promised.
+type givenPromise struct {
 	to promiseRequest
 	p  cluster.Promise
 }

@@ -1,5 +1,7 @@
 package cluster
 
+import "slices"
+
 // Position is the end of valid WAL on a node's disk (V3), with the timeline of that LSN in the node's own history (V4).
 type Position struct {
 	Timeline Timeline `json:"timeline"`
@@ -143,8 +145,16 @@ func (f Forks) Compare(a, b Position) int {
 	return 0
 }
 
-// TimelineStep is how far each allotted number is above all that were ever used (ADR 0034).
+// TimelineStep is how far each allotted number is above all that were ever used: the one between is left free. PostgreSQL takes
+// the first number after its own when somebody promotes it by hand: also on a node that nobody can reach then, whose disk
+// says so only later. It must never be a number that is allotted to another meanwhile, with which it could not be told apart
+// (F3, docs/adr/0034).
 const TimelineStep = 2
+
+// UsedTimeline is the highest number that was ever used: that Raft allotted, that a recovery left behind, or that a disk has seen.
+func (v *View) UsedTimeline(seen ...Timeline) Timeline {
+	return max(v.Forks.Newest(), v.Floor, slices.Max(append(seen, 0)))
+}
 
 // Newest is the highest number ever allotted.
 func (f Forks) Newest() Timeline {

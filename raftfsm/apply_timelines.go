@@ -7,11 +7,6 @@ import (
 	"pgquorum/cluster"
 )
 
-// spare is how many numbers stay free before each one that is allotted. PostgreSQL takes the first number after its own
-// when somebody promotes it by hand: also on a node that nobody can reach then, whose disk says so only later. It must
-// never be a number that is allotted to another meanwhile, with which it could not be told apart (F3, docs/adr/0034).
-const spare = cluster.TimelineStep - 1
-
 // allot gives the timeline number of an acquisition that makes a new one, or says why there is none (F1). The number is
 // above all that Raft ever allotted and all that any disk has seen, so it was never used by anybody.
 func allot(v *cluster.View, c cluster.AcquireLeader) (t cluster.Timeline, why string) {
@@ -24,11 +19,11 @@ func allot(v *cluster.View, c cluster.AcquireLeader) (t cluster.Timeline, why st
 	case c.Parent == 0:
 		return 0, fmt.Sprintf("timeline without a parent for %q: only a new cluster's first has none, the term is %d", c.Node, v.Key.Term)
 	}
-	top := max(v.Forks.Newest(), v.Floor, c.Parent, c.SeenMax)
-	if top >= math.MaxUint32-spare {
+	top := v.UsedTimeline(c.Parent, c.SeenMax)
+	if top >= math.MaxUint32-cluster.TimelineStep+1 {
 		return 0, fmt.Sprintf("timeline for %q above %d: there is none", c.Node, top)
 	}
-	return top + spare + 1, ""
+	return top + cluster.TimelineStep, ""
 }
 
 // enterFork makes the key's timeline known from its acquisition on (F1).

@@ -54,7 +54,10 @@ func leftOut(o *Observation, n cluster.NodeID) bool {
 func chosenAmong(o *Observation) (map[cluster.NodeID]cluster.Promise, Choice) {
 	q := inHand(o)
 	all := among(o, q)
-	if _, missing := Satisfied(o.View, q); all.Missing == "" || missing != "" { // fewer promises satisfy no more
+	if all.Missing == "" {
+		return q, all
+	}
+	if _, missing := Satisfied(o.View, q); missing != "" { // fewer promises satisfy no more
 		return q, all
 	}
 	away := slices.DeleteFunc(slices.Sorted(maps.Keys(q)), func(n cluster.NodeID) bool { return AwayNow(o, n) == "" })

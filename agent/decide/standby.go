@@ -91,7 +91,7 @@ func withData(o *Observation) (Decision, bool) {
 	if src != "" && o.Removed != "" {
 		return cloneAnew(o)
 	}
-	followed := Follows(o, src) // by the taker's order, which knows the positions
+	followed := followsKey(o, src) // by the taker's order, which knows the positions
 	if src != "" && relation == cluster.Unknown && !followed {
 		why = "the fork of the key's timeline is not recorded yet"
 		src = ""
@@ -128,10 +128,15 @@ func handedOver(o *Observation) cluster.Instant {
 	return o.StoppedSince.Add(HandOverPatience)
 }
 
-// Follows says whether this standby was told to follow a node as the primary of the key's term and timeline.
-func Follows(o *Observation, src cluster.NodeID) bool {
+// Follows says whether a standby was told to follow a node as the primary of a timeline, in whatever term.
+func Follows(p cluster.PostgresStatus, src cluster.NodeID, t cluster.Timeline) bool {
+	return p.Source == src && p.SourceTimeline == t
+}
+
+// followsKey says whether this standby was told to follow a node as the primary of the key's timeline, in its term.
+func followsKey(o *Observation, src cluster.NodeID) bool {
 	p := o.Local.Postgres
-	return p.Source == src && p.SourceTerm == o.View.Key.Term && p.SourceTimeline == o.View.Key.Timeline
+	return Follows(p, src, o.View.Key.Timeline) && p.SourceTerm == o.View.Key.Term
 }
 
 // streaming keeps a running standby on the right source.
@@ -143,7 +148,7 @@ func streaming(o *Observation, src cluster.NodeID, why string) (Decision, bool) 
 	if src == "" {
 		return Decision{Action: Wait, Reason: ReasonSource, Detail: why}, true // a promise has cut it already; without one it keeps what it has
 	}
-	if !Follows(o, src) {
+	if !followsKey(o, src) {
 		return Decision{Action: Follow, Reason: ReasonSource, Source: src, Term: o.View.Key.Term}, true
 	}
 	return Decision{}, false
@@ -199,7 +204,7 @@ func copyOver(o *Observation, reason Reason, life cluster.Incarnation, detail st
 func Dry(o *Observation) bool {
 	p := o.Local.Postgres
 	src, _ := source(o)
-	return !p.Streaming && src != "" && Follows(o, src) && o.Position.Known()
+	return !p.Streaming && src != "" && followsKey(o, src) && o.Position.Known()
 }
 
 // RemovedPatience is how long a standby has not streamed from its source before it asks whether the WAL is still there.

@@ -221,8 +221,8 @@ func FollowsWithoutRewind(f cluster.Forks, p, candidate cluster.Position) bool {
 }
 
 // NextTimeline is the number that this node's own acquisition would most likely be given (F1): its list bears it beforehand.
-func NextTimeline(o *Observation) cluster.Timeline {
-	return max(o.View.Forks.Newest(), o.View.Floor, o.Local.SeenMax) + cluster.TimelineStep
+func NextTimeline(o *Observation, seen ...cluster.Timeline) cluster.Timeline {
+	return o.View.UsedTimeline(append(seen, o.Local.SeenMax)...) + cluster.TimelineStep
 }
 
 // StandbyList is the list that a data node runs with while it is no primary (S3): never empty once another member is

@@ -331,7 +331,7 @@ func (p postgresPort) Confirmed(ctx context.Context, t cluster.Timeline, lsn clu
 			return errNotRunning
 		}
 		for c := range h.server.senders {
-			if slices.Contains(ms, c.member) && c.names == t && c.flushedLocked() >= lsn && now.Sub(c.replied) <= 2*time.Second {
+			if slices.Contains(ms, c.member) && c.timeline == t && c.flushedLocked() >= lsn && now.Sub(c.replied) <= 2*time.Second {
 				confirmed = append(confirmed, c.member)
 			}
 		}

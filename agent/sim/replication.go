@@ -15,13 +15,13 @@ import (
 
 // sender is one walsender. Guarded by the host's mu.
 type sender struct {
-	member  cluster.Member
-	names   cluster.Timeline // whose primary the standby was told to follow; a part of its application_name
-	conn    net.Conn
-	sent    cluster.LSN
-	beyond  bool           // the standby's WAL ends where this history does not lead: PostgreSQL does not know, and counts what it says
-	flushed []confirmation // each farther than the one before
-	replied cluster.Instant
+	member   cluster.Member
+	timeline cluster.Timeline // whose primary the standby was told to follow; a part of its application_name
+	conn     net.Conn
+	sent     cluster.LSN
+	beyond   bool           // the standby's WAL ends where this history does not lead: PostgreSQL does not know, and counts what it says
+	flushed  []confirmation // each farther than the one before
+	replied  cluster.Instant
 }
 
 // confirmation is a standby's word how far it has flushed.
@@ -41,13 +41,13 @@ func (s *sender) confirmedAtLocked(lsn cluster.LSN) time.Time {
 
 // startReplication is a receiver's first message; the next ones are confirmations.
 type startReplication struct {
-	Member cluster.Member
-	Names  cluster.Timeline
-	End    cluster.Position
-	Last   int64 // the number of the record there, which no PostgreSQL tells or asks for
-	Sent   time.Time
-	Copy   bool // a copy of everything: pg_basebackup, pg_rewind
-	Look   bool // only whether the WAL is there
+	Member   cluster.Member
+	Timeline cluster.Timeline
+	End      cluster.Position
+	Last     int64 // the number of the record there, which no PostgreSQL tells or asks for
+	Sent     time.Time
+	Copy     bool // a copy of everything: pg_basebackup, pg_rewind
+	Look     bool // only whether the WAL is there
 }
 
 // walMessage is what a sender sends; no records: a keepalive, or with Error the end.
@@ -141,7 +141,7 @@ func (s *server) admit(c net.Conn, req startReplication) (me *sender, refusal st
 	if r := (record{End: req.End.LSN, Number: req.Last}); r.End != 0 && !beyond && !s.h.disk.wal.has(r) {
 		s.h.world.violated("F3: %s streams to %s from %s of timeline %d on, where it has another record", s.h.Name, req.Member.Node, req.End.LSN, req.End.Timeline)
 	}
-	me = &sender{member: req.Member, names: req.Names, conn: c, sent: req.End.LSN, beyond: beyond, flushed: []confirmation{{req.End.LSN, req.Sent}}, replied: now}
+	me = &sender{member: req.Member, timeline: req.Timeline, conn: c, sent: req.End.LSN, beyond: beyond, flushed: []confirmation{{req.End.LSN, req.Sent}}, replied: now}
 	s.senders[me] = struct{}{}
 	s.h.wakeLocked()
 	return me, ""
@@ -251,7 +251,7 @@ func (s *server) receiveFrom(src agent.Source) {
 		return
 	}
 	s.receiver = rc
-	req := startReplication{Member: cluster.Member{Node: s.h.Name, Incarnation: s.h.disk.incarnation}, Names: src.Timeline, End: s.h.disk.wal.end(), Last: s.h.disk.wal.last(), Sent: time.Now()}
+	req := startReplication{Member: cluster.Member{Node: s.h.Name, Incarnation: s.h.disk.incarnation}, Timeline: src.Timeline, End: s.h.disk.wal.end(), Last: s.h.disk.wal.last(), Sent: time.Now()}
 	s.h.mu.Unlock()
 	defer s.h.change(func() {
 		if s.receiver == rc {

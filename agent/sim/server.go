@@ -173,7 +173,7 @@ func (s *server) confirmedLocked(lsn cluster.LSN) (at time.Time, ok bool) {
 // senderLocked is a member's walsender that bears the name which the list in force has for it; nil: it has none.
 func (s *server) senderLocked(m cluster.Member) *sender {
 	for c := range s.senders {
-		if c.member == m && c.names == s.sync.Timeline {
+		if c.member == m && c.timeline == s.sync.Timeline {
 			return c
 		}
 	}
@@ -195,7 +195,7 @@ func (s *server) statusLocked(st *cluster.PostgresStatus, now cluster.Instant) {
 		st.Role, st.Current = cluster.RolePrimary, w.end().LSN
 	}
 	for c := range s.senders {
-		st.Replication = append(st.Replication, cluster.WalSender{AppName: c.member.AppName(c.names), Addr: string(c.member.Node), State: "streaming",
+		st.Replication = append(st.Replication, cluster.WalSender{AppName: c.member.AppName(c.timeline), Addr: string(c.member.Node), State: "streaming",
 			Sent: c.sent, Flushed: c.flushedLocked(), Replayed: c.flushedLocked(), ReplyAge: now.Sub(c.replied)})
 	}
 	slices.SortFunc(st.Replication, func(a, b cluster.WalSender) int {

@@ -37,7 +37,7 @@ var mutantsOfRules = []mutant{
 	{"in-place-order-without-a-proof", "S6", "agent/peerserver.go",
 		"return a.proveBeginning(ctx, o, src)", "return nil", "./agent", "^TestS6OrderInPlace$"},
 	{"catch-up-source-taken-for-the-timeline's", "S6", "agent/decide/standby.go",
-		" && p.SourceTimeline == o.View.Key.Timeline", "", "./agent/decide", "^TestStandby$"},
+		"return p.Source == src && p.SourceTimeline == t", "return p.Source == src && t != 0", "./agent/decide", "^TestStandby$"},
 	{"duplicate-names-counted", "S6", "pgctl/confirmed.go",
 		"\t\t\tif len(others) > 0 {", "\t\t\tif len(others) > 99 {", "./pgctl", "^TestConfirmed$"},
 	{"duplicates-do-not-delay", "S6", "agent/act_rules.go",
