@@ -71,7 +71,7 @@ type Agent struct {
 	prepared     preparedList
 	endEarly     context.CancelFunc // breaks off upkeep's proof of a list; nil: none runs
 	checkpointed cluster.Term       // the last term whose promotion was followed by a checkpoint
-	gate         gate
+	gate         decide.Gate
 	shownTold    cluster.Term // the last term of which an event said that /primary was shown unsettled (S4)
 	phases       phases
 	wantsOut     cluster.Incarnation
@@ -110,13 +110,6 @@ type provenRule struct {
 type preparedList struct {
 	list  SyncList
 	start string
-}
-
-// gate is when /primary may first be shown in a term (S4).
-type gate struct {
-	term    cluster.Term
-	since   cluster.Instant
-	settled bool // the term's rule was settled once in this run of Postgres: what is unsettled later is a change of it
 }
 
 // heldMark is since when a node has been held by a rule, in one term of the key and as one life of its data.

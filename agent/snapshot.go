@@ -24,24 +24,10 @@ func (a *Agent) publish(o *decide.Observation) {
 		s.Phase += ": " + a.jobText
 	}
 	s.PhaseTime = a.phases.durations()
-	s.GateOpen = a.gateOpen(o, s.KFull)
+	a.gate = a.gate.Next(o)
+	s.GateOpen = a.gate.Open(o, s.KFull)
 	a.mu.Unlock()
 	a.snapshot.Store(s)
-}
-
-// gateOpen is S4 and S1: /primary waits until the primary's rule is settled, a second at most, so that no row is read
-// that can vanish; in strict mode it waits for k_full, without limit.
-func (a *Agent) gateOpen(o *decide.Observation, kFull int) bool {
-	primary := o.Local.Postgres.State == cluster.PostgresRunning && o.Local.Postgres.Role == cluster.RolePrimary
-	if !primary || o.View.Key.Holder != a.opt.Self {
-		a.gate = gate{}
-		return false
-	}
-	if a.gate.term != o.View.Key.Term {
-		a.gate = gate{term: o.View.Key.Term, since: o.Now}
-	}
-	a.gate.settled = a.gate.settled || decide.RuleSettled(o)
-	return decide.GateOpen(o, a.gate.since, kFull)
 }
 
 // noteShown is the event of S4: /primary is shown although the rule of the term is not settled, since the second has
@@ -49,29 +35,29 @@ func (a *Agent) gateOpen(o *decide.Observation, kFull int) bool {
 func (a *Agent) noteShown(ctx context.Context, o *decide.Observation) {
 	a.mu.Lock()
 	g := a.gate
-	due := g.term != 0 && !g.settled && a.shownTold < g.term
+	due := a.shownTold < g.Term
 	a.mu.Unlock()
 	if !due {
 		return
 	}
-	missing := decide.ShownUnsettled(o, g.since, decide.FullFor(o, a.opt.Self))
+	missing := decide.ShownUnsettled(o, g, decide.FullFor(o, a.opt.Self))
 	if missing == "" {
 		return
 	}
 	a.mu.Lock()
-	a.shownTold = g.term
+	a.shownTold = g.Term
 	a.mu.Unlock()
-	a.event(ctx, "shown_unsettled", g.term, missing)
+	a.event(ctx, "shown_unsettled", g.Term, missing)
 }
 
 // gateOpens is when the second of S4 ends for a gate that is still shut; zero: there is none.
 func (a *Agent) gateOpens() cluster.Instant {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.gate.term == 0 || a.gate.settled {
+	if a.gate.Term == 0 || a.gate.Settled {
 		return 0
 	}
-	return a.gate.since.Add(decide.GateFor)
+	return a.gate.Since.Add(decide.GateFor)
 }
 
 // phases are the moments of the last take-over that this node had a part in.

@@ -11,19 +11,42 @@ import (
 // GateFor is how long /primary waits at most for the rule of a new term to be settled (S4).
 const GateFor = time.Second
 
-// GateOpen says whether /primary may be shown by a primary that has run since the given moment in the key's term: its
-// rule is settled, or a second has passed; in strict mode k has reached k_full (S1).
-func GateOpen(o *Observation, since cluster.Instant, kFull int) bool {
+// Gate is what S4 remembers of the key's holder: the term and the run of Postgres in which it is the primary, since when,
+// and whether its rule was settled once in that run. What is unsettled later is a change of the rule, which shuts
+// nothing: what was shown stays confirmed under a rule that is recorded (S2). The zero Gate: no primary of the key here.
+type Gate struct {
+	Term    cluster.Term
+	Run     string // Postgres' start time
+	Since   cluster.Instant
+	Settled bool
+}
+
+// Next is the gate after an observation.
+func (g Gate) Next(o *Observation) Gate {
+	p := o.Local.Postgres
+	if p.State != cluster.PostgresRunning || p.Role != cluster.RolePrimary || o.View.Key.Holder != o.Self {
+		return Gate{}
+	}
+	if g.Term != o.View.Key.Term || g.Run != p.StartTime {
+		g = Gate{Term: o.View.Key.Term, Run: p.StartTime, Since: o.Now}
+	}
+	g.Settled = g.Settled || RuleSettled(o)
+	return g
+}
+
+// Open says whether /primary may be shown: the rule was settled, or a second has passed; in strict mode k has reached
+// k_full (S1).
+func (g Gate) Open(o *Observation, kFull int) bool {
 	cur, ok := o.View.Current()
 	switch {
-	case !ok:
+	case !ok || g.Term == 0:
 		return false
 	case o.View.Config.SynchronousModeStrict && cur.Mode != cluster.SyncOff && cur.K < kFull:
 		return false
-	case RuleSettled(o):
+	case g.Settled:
 		return true
 	}
-	return o.Now.Sub(since) >= GateFor
+	return o.Now.Sub(g.Since) >= GateFor
 }
 
 // RuleSettled says whether the newest rule is in force and confirmed, and no older one is recorded beside it (S2, S4).
@@ -31,8 +54,8 @@ func RuleSettled(o *Observation) bool { return len(o.View.Rules) == 1 && o.RuleP
 
 // ShownUnsettled says in words what is still missing when /primary is shown only because its second has passed (S4), so
 // that a row that is read may yet vanish; empty: the gate is shut, or open because the rule is settled.
-func ShownUnsettled(o *Observation, since cluster.Instant, kFull int) string {
-	if RuleSettled(o) || !GateOpen(o, since, kFull) {
+func ShownUnsettled(o *Observation, g Gate, kFull int) string {
+	if g.Settled || !g.Open(o, kFull) {
 		return ""
 	}
 	cur, _ := o.View.Current()

@@ -191,7 +191,7 @@ func TestS4GateOpen(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := healthy("n1")
 			c.edit(o)
-			if got := GateOpen(o, o.Now.Add(-c.since), c.kFull); got != c.open {
+			if got := gateSince(o, c.since).Open(o, c.kFull); got != c.open {
 				t.Errorf("open %t, want %t", got, c.open)
 			}
 		})
