@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +31,7 @@ type Stage struct {
 	Load *Load
 	Ctx  context.Context
 
+	said   []string        // why the scenario failed
 	faults []time.Duration // on the history's clock
 
 	before map[string]nodePhases // only when a report is written
@@ -70,7 +72,13 @@ func number(variable string, otherwise int) int {
 func (s Scenario) once(t *testing.T, lab *Lab, report *Report, play func(*Stage)) {
 	ctx, cancel := context.WithTimeout(t.Context(), runTime)
 	defer cancel()
-	stage := &Stage{T: t, Cluster: New(t, lab, s.Options), Ctx: ctx}
+	stage := &Stage{T: t, Ctx: ctx}
+	t.Cleanup(func() { // after the logs' tails, which are long
+		if len(stage.said) > 0 {
+			t.Logf("%s failed: %s", t.Name(), strings.Join(stage.said, "\n"))
+		}
+	})
+	stage.Cluster = New(t, lab, s.Options)
 	stage.must(stage.Cluster.Start())
 	stage.must(stage.WaitConverged(ctx))
 	load, err := stage.StartLoad(ctx)
@@ -123,8 +131,21 @@ func (s *Stage) calm() {
 func (s *Stage) must(err error) {
 	s.Helper()
 	if err != nil {
-		s.Fatal(err)
+		s.Fatalf("%v", err)
 	}
+}
+
+// Errorf and Fatalf are the test's own, and remember what they say.
+func (s *Stage) Errorf(format string, args ...any) {
+	s.Helper()
+	s.said = append(s.said, fmt.Sprintf(format, args...))
+	s.T.Errorf(format, args...)
+}
+
+func (s *Stage) Fatalf(format string, args ...any) {
+	s.Helper()
+	s.said = append(s.said, fmt.Sprintf(format, args...))
+	s.T.Fatalf(format, args...)
 }
 
 // Fault injects a fault and remembers the moment before it. Each is measured by itself, until the next.
@@ -211,6 +232,21 @@ func (s *Stage) For(d time.Duration) {
 	}
 }
 
+// Throughout wants a thing to hold at every look during a time.
+func (s *Stage) Throughout(d time.Duration, f func() error) {
+	s.Helper()
+	begun, looks := time.Now(), 0
+	s.must(until(s.Ctx, 20*time.Millisecond, func() error {
+		if err := f(); err != nil {
+			s.Fatalf("after %v, at look %d: %v", time.Since(begun).Round(time.Millisecond), looks, err)
+		}
+		if looks++; time.Since(begun) < d {
+			return fmt.Errorf("held for %v of %v", time.Since(begun), d)
+		}
+		return nil
+	}))
+}
+
 // WaitWrites waits until clients of both ways have had writes acknowledged that were begun after a moment.
 func (s *Stage) WaitWrites(since time.Duration) {
 	s.Helper()
@@ -258,7 +294,7 @@ func (s *Stage) checkHeld(h *Host, primary bool, writes []Write) {
 		return nil
 	})
 	if err != nil {
-		s.Error(err)
+		s.Errorf("%v", err)
 	}
 	for _, w := range first(lost) {
 		s.Errorf("P2: %s lost write %d, acknowledged by %s on timeline %d at %s", h.Name, w.ID, w.Node, w.Timeline, w.End)
