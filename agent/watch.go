@@ -11,6 +11,14 @@ import (
 // HealthDeadline is how long the status query may take before Postgres counts as hung (docs/protocol.md section 11).
 const HealthDeadline = 2 * time.Second
 
+// How often the local Postgres is looked at where nobody asks: once a second, and sooner while a standby that has just
+// started, or changed its source, does not stream yet, so that it is counted as soon as it can be.
+const (
+	lookEvery     = time.Second
+	lookSoon      = 100 * time.Millisecond
+	lookSoonAfter = 5 * time.Second // the last change that a look showed
+)
+
 // localWatch looks at the local Postgres and its guard, on demand and once a second, apart from the loop: a Postgres
 // that hangs must not hang the agent.
 type localWatch struct {
@@ -23,9 +31,10 @@ type localWatch struct {
 
 	mu    sync.Mutex
 	last  localView
-	begun uint64        // looks so far
-	done  chan struct{} // closed and replaced after each look
-	quit  func()        // ends the question to Postgres of the look under way; nil: none is asked
+	moved cluster.Instant // when a look last showed a change
+	begun uint64          // looks so far
+	done  chan struct{}   // closed and replaced after each look
+	quit  func()          // ends the question to Postgres of the look under way; nil: none is asked
 }
 
 // localView is one look.
@@ -44,17 +53,30 @@ func newLocalWatch(pg Postgres, guard Guard, clock cluster.Clock, wake func()) *
 }
 
 func (w *localWatch) run(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	timer := time.NewTimer(lookEvery)
+	defer timer.Stop()
 	for {
 		w.look(ctx)
+		timer.Reset(w.pause())
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-timer.C:
 		case <-w.ask:
 		}
 	}
+}
+
+// pause is how long the next look may wait.
+func (w *localWatch) pause() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.last.postgres
+	connects := p.State == cluster.PostgresRunning && p.Role == cluster.RoleStandby && p.Source != "" && !p.Streaming
+	if connects && w.clock().Sub(w.moved) < lookSoonAfter {
+		return lookSoon
+	}
+	return lookEvery
 }
 
 func (w *localWatch) look(ctx context.Context) {
@@ -144,6 +166,9 @@ func (w *localWatch) publish(v localView) {
 	w.mu.Lock()
 	changed := !sameLook(w.last, v)
 	w.last = v
+	if changed {
+		w.moved = w.clock()
+	}
 	close(w.done)
 	w.done = make(chan struct{})
 	w.mu.Unlock()
