@@ -54,7 +54,8 @@ type Agent struct {
 	configured Settings        // a standby's, as upkeep last applied them; upkeep's own
 	dry        cluster.Instant // since when a standby has waited for WAL from its source; zero: it does not; upkeep's own
 
-	lists *semaphore.Weighted // of one: held while a standby's list is written, so that upkeep does not overtake a promotion (S3)
+	lists  *semaphore.Weighted // of one: held while a standby's list is written, so that upkeep does not overtake a promotion (S3)
+	orders *semaphore.Weighted // of one: held while a promise is made, or an order followed: another leader's order would move the WAL under it (V3)
 
 	mu           sync.Mutex // guards what follows
 	ledger       decide.TakeOver
@@ -137,6 +138,7 @@ func New(opt Options) *Agent {
 		phase:     "starting",
 		began:     opt.Clock(),
 		lists:     semaphore.NewWeighted(1),
+		orders:    semaphore.NewWeighted(1),
 	}
 	a.keeper = newKeeper(opt.Self, opt.Raft, opt.Guard, opt.Clock, opt.Log, a.Wake)
 	a.peers = newPeers(opt.Self, opt.Raft, opt.Heartbeat, opt.Clock, opt.Log, a.Wake)

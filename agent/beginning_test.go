@@ -152,3 +152,36 @@ func TestS6CatchUpMovesThePosition(t *testing.T) {
 		})
 	}
 }
+
+// V3, S6: two leaders at once: an order to catch up waits until a promise under way is given, and outdates it then.
+func TestV3OrderWaitsForThePromiseUnderWay(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *fakeCluster) {
+		n2 := c.failed()
+		if _, err := askPromise(c); err != nil { // of the first leader of this term
+			t.Fatal(err)
+		}
+		release := c.calls.block("n3 Position")
+		promise := background(func() error { _, err := askPromise(c); return err })
+		if !pending(promise) {
+			t.Fatal("the promise did not wait for the position")
+		}
+		order := background(func() error {
+			return n2.peers.call(c.life, "n3", "/follow", followRequest{Term: 4, RaftTerm: 8, Source: "n1", Addr: "n1:5432", CatchUp: true}, nil)
+		})
+		if !pending(order) || c.calls.count("n3 Follow") != 0 {
+			t.Fatalf("while the position is read: %q", c.calls.all("n3"))
+		}
+		release()
+		if err := outcome(t, promise); err != nil {
+			t.Fatal(err)
+		}
+		if err := outcome(t, order); err != nil {
+			t.Fatal(err)
+		}
+		c.nodes["n3"].pg.edit(func(*cluster.PostgresStatus) { c.nodes["n3"].pg.pos.LSN += 500 })
+		err := n2.peers.call(c.life, "n3", "/follow", followRequest{Term: 4, RaftTerm: 8, Source: "n2", Addr: "n2:5432", Timeline: 4, Position: cluster.Position{Timeline: 2, LSN: 1000}}, nil)
+		if got := c.calls.all("n3 Follow"); err == nil || !slices.Equal(got, []string{"n3 Follow n1 4 true"}) {
+			t.Errorf("who has caught up since is told to follow by what it promised before: error %v, calls %q", err, got)
+		}
+	})
+}

@@ -102,6 +102,10 @@ func (a *Agent) nudged(ctx context.Context, q nudgeRequest) (struct{}, error) {
 func (a *Agent) promise(ctx context.Context, q promiseRequest) (cluster.Promise, error) {
 	ctx, cancel := context.WithTimeout(ctx, promiseLimit)
 	defer cancel()
+	if err := a.orders.Acquire(ctx, 1); err != nil {
+		return cluster.Promise{}, fmt.Errorf("promise of term %d to %s: another promise or order is under way: %w", q.Term, q.From, err)
+	}
+	defer a.orders.Release(1)
 	o := a.observe()
 	if no := decide.MayPromise(o, q.Term, q.RaftTerm); no != "" {
 		return cluster.Promise{}, fmt.Errorf("promise of term %d to %s refused: %s", q.Term, q.From, no)
@@ -140,6 +144,10 @@ const promiseLimit = 5 * time.Second
 
 // followOrder is the taker's word whom to stream from, ahead of the FSM's own.
 func (a *Agent) followOrder(ctx context.Context, q followRequest) (struct{}, error) {
+	if err := a.orders.Acquire(ctx, 1); err != nil {
+		return struct{}{}, fmt.Errorf("order to follow %s at term %d: another promise or order is under way: %w", q.Source, q.Term, err)
+	}
+	defer a.orders.Release(1)
 	o := a.observe()
 	me := cluster.Member{Node: a.opt.Self, Incarnation: o.Local.Postgres.Incarnation}
 	if q.RaftTerm < o.Raft.Term || q.Term < o.View.Key.Term || q.Source == a.opt.Self {

@@ -75,6 +75,8 @@ var mutantsOfPromises = []mutant{
 	{"piece-of-a-record-as-position", "V3", "pgctl/position.go",
 		"live.received > h.begin() && !atBorder {", "live.received > h.begin() && (!atBorder || uint64(live.received)%w.segment != 0) {",
 		"./pgctl", "^TestPositionLeavesOutAPieceOfARecord$"},
+	{"order-beside-a-promise", "V3", "agent/peerserver.go",
+		"defer a.orders.Release(1)\n\to := a.observe()\n\tif no := decide.MayPromise", "a.orders.Release(1)\n\to := a.observe()\n\tif no := decide.MayPromise", "./agent", "^TestV3OrderWaitsForThePromiseUnderWay$"},
 	{"streamed-position-after-the-cut", "V3", "agent/watch.go",
 		"!p.Streaming && !last.postgres.Streaming && last.position.Known()", "!p.Streaming && last.position.Known()", "./agent", "^TestV3PositionIsReadWhenStreamingEnds$"},
 	{"timelines-without-wal-are-ancestors", "F1", "pgctl/timeline.go",
