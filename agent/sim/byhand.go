@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"pgquorum/agent/decide"
 	"pgquorum/cluster"
 )
 
@@ -39,7 +41,7 @@ func (h *Host) promoteByHand(times int) bool {
 
 // isFollowed says whether others stream from a node: all that follow would go with it to the timeline that nobody allotted, as
 // PostgreSQL does. Nobody's promise counts then, and the cluster waits for a person (pgquorum recover; TestFollowedByHand in
-// integration), which is nothing to be played here.
+// integration), which is nothing to be played here. An order to follow may be under way at that moment: WaitsForAPerson.
 func (h *Host) isFollowed() bool {
 	for _, other := range h.world.Hosts {
 		other.mu.Lock()
@@ -50,6 +52,47 @@ func (h *Host) isFollowed() bool {
 		}
 	}
 	return false
+}
+
+// WaitsForAPerson says whether what somebody promoted by hand was followed by others, so that what all hosts have together
+// settles no recorded rule, and an agent tells the operator that.
+func (w *World) WaitsForAPerson() bool {
+	v := viewOf(w.Hosts)
+	if v == nil {
+		return false
+	}
+	on := map[cluster.Timeline]int{}
+	followed, told := false, false
+	for _, h := range w.Hosts {
+		h.mu.Lock()
+		tip := h.disk.wal.end()
+		h.mu.Unlock()
+		if byHand(v, tip) {
+			on[tip.Timeline]++
+			followed = followed || on[tip.Timeline] > 1
+		}
+		if p := h.agentNow(); p.alive() {
+			phase := p.node.Snapshot().Phase
+			told = told || strings.Contains(phase, string(decide.ReasonNoCandidate)) && strings.Contains(phase, "promoted by hand")
+		}
+	}
+	missing := w.missingTo(w.Hosts)
+	return followed && told && missing != "" && missing != noQuorum
+}
+
+// FollowedByHand leaves what there is when a node was promoted by hand and all the others went along: WAL of one timeline that
+// nobody allotted.
+func (w *World) FollowedByHand() error {
+	for _, h := range w.Hosts {
+		h.Crash()
+	}
+	row := w.number()
+	var errs []error
+	for _, h := range w.Hosts {
+		h.change(func() { h.disk.wal.switchByHand(row) })
+		errs = append(errs, h.Boot())
+	}
+	return errors.Join(errs...)
 }
 
 // switchByHand begins the timeline that PostgreSQL takes by itself.

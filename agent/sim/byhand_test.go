@@ -28,6 +28,22 @@ func TestF3PromotedByHandWhileCutOff(t *testing.T) {
 	}
 }
 
+// TestF3FollowedByHandWaitsForAPerson: where all went along, nobody's WAL counts: the cluster has no primary, and says why.
+func TestF3FollowedByHandWaitsForAPerson(t *testing.T) {
+	inWorld(t, sim.Options{Seed: 1, Nodes: 3, Heartbeat: time.Second, Mode: cluster.SyncQuorum}, func(t *testing.T, w *sim.World) {
+		if w.WaitsForAPerson() {
+			t.Error("waits before anything was done")
+		}
+		if err := w.FollowedByHand(); err != nil {
+			t.Error(err)
+			return
+		}
+		if err := w.AwaitConverged(settle); err == nil || !w.WaitsForAPerson() {
+			t.Errorf("want a cluster that waits for a person, have %v", err)
+		}
+	})
+}
+
 // TestF3PromotedByHandAfterItsPromise: nor is its WAL made to pass for the cluster's by an order to follow, which a taker gives
 // to those who promised ahead of the FSM's own word.
 func TestF3PromotedByHandAfterItsPromise(t *testing.T) {

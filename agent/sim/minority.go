@@ -156,8 +156,7 @@ func (w *World) missingTo(there []*Host) string {
 // under it.
 func settles(v *cluster.View, r cluster.SyncRule, later []cluster.SyncRule, lives map[cluster.NodeID]cluster.Member, tips map[cluster.NodeID]cluster.Position) bool {
 	there := func(m cluster.Member) bool {
-		fork, allotted := v.Forks[tips[m.Node].Timeline] // what was promoted by hand counts for nothing (F3)
-		return lives[m.Node] == m && v.Nodes[m.Node].Incarnation == m.Incarnation && allotted && fork.Parent == tips[m.Node].Parent
+		return lives[m.Node] == m && v.Nodes[m.Node].Incarnation == m.Incarnation && !byHand(v, tips[m.Node])
 	}
 	in := 0
 	for _, m := range r.Standbys {
@@ -181,6 +180,12 @@ func settles(v *cluster.View, r cluster.SyncRule, later []cluster.SyncRule, live
 		}
 	}
 	return false
+}
+
+// byHand says whether WAL is of a timeline that nobody allotted: what was promoted by hand counts for nothing (F3).
+func byHand(v *cluster.View, tip cluster.Position) bool {
+	fork, allotted := v.Forks[tip.Timeline]
+	return !allotted || fork.Parent != tip.Parent
 }
 
 // viewOf is the newest view that any of some hosts has; nil: none has one.
