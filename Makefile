@@ -15,6 +15,8 @@ VERSIONS ?= 13 14 15 16 17 18
 
 # PG=17 takes PostgreSQL 17, fetched if it is not installed; without it, the machine's newest.
 WITH_PG = $(if $(PG),pg="$$(scripts/pg.sh $(PG))" && export PGQUORUM_PG="$$pg" &&)
+PACKAGES ?= ./...
+RECKON   := ./agent/decide ./agent/sim/...
 MINUTES  ?= 3
 NODES    ?= 3
 
@@ -41,14 +43,15 @@ demo: ## a three-node cluster on this machine and a failover under load, narrate
 
 .PHONY: test
 test: deps needs lint ## lint, all tests, 1000 simulated schedules, each scenario once, 3 minutes of chaos (root; 27 minutes on 2 cores)
-	@$(MAKE) --no-print-directory -j2 --output-sync=none schedules-beside tests-in-turn
+	@$(MAKE) --no-print-directory -j2 --output-sync=none tests-that-reckon tests-that-wait
 
-# The schedules run in virtual time: they take what the others, who mostly wait, leave of the processors.
-.PHONY: schedules-beside tests-in-turn
-schedules-beside:
+# Who runs in virtual time, or only reckons, takes what the others leave of the processors: those mostly wait.
+.PHONY: tests-that-reckon tests-that-wait
+tests-that-reckon:
+	@chrt --idle 0 $(MAKE) --no-print-directory unit PACKAGES='$(RECKON)'
 	@chrt --idle 0 $(MAKE) --no-print-directory sim
-tests-in-turn:
-	@$(MAKE) --no-print-directory unit
+tests-that-wait:
+	@$(MAKE) --no-print-directory unit PACKAGES="$$(go list ./... | grep -vxF "$$(go list $(RECKON))" | tr '\n' ' ')"
 	@$(MAKE) --no-print-directory powercut
 	@$(MAKE) --no-print-directory integration CHAOS_SEED=13
 
@@ -57,7 +60,7 @@ check: lint unit ## lint and the tests that need no root
 
 .PHONY: unit
 unit: ## the tests of all packages, without real clusters
-	go test -timeout 15m ./...
+	go test -timeout 30m $(PACKAGES)
 
 .PHONY: race
 race: ## the same under the race detector (needs a C compiler)

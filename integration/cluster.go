@@ -100,7 +100,8 @@ func (c *Cluster) make(name string) (err error) {
 	return err
 }
 
-// remove ends and removes everything.
+// remove ends and removes everything. The files, which take as long as the rest and more, go while the next cluster is made;
+// what is left of them at the end of the process is removed, or told, by Sweep.
 func (c *Cluster) remove(name string) error {
 	errs := []error{thawUnder(c.dir)}
 	for _, h := range c.Hosts {
@@ -113,7 +114,13 @@ func (c *Cluster) remove(name string) error {
 	if c.LB != nil {
 		errs = append(errs, c.LB.ns.Close())
 	}
-	return errors.Join(append(errs, sweep(name+"-"))...)
+	dirs, err := end(name + "-")
+	go func() {
+		for _, dir := range dirs {
+			_ = os.RemoveAll(dir)
+		}
+	}()
+	return errors.Join(append(errs, err)...)
 }
 
 // Nodes are the hosts that are members, without the spare ones.

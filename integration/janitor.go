@@ -86,6 +86,17 @@ func Sweep(pid int) error { return sweep(owned(pid, "")) }
 
 // sweep removes everything whose name begins with prefix.
 func sweep(prefix string) error {
+	dirs, err := end(prefix)
+	errs := []error{err}
+	for _, dir := range dirs {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	return errors.Join(errs...)
+}
+
+// end ends all processes whose names begin with prefix, and removes their namespaces and mounts; the directories are left,
+// in which nobody writes any more.
+func end(prefix string) (dirs []string, err error) {
 	var errs []error
 	for _, dir := range named(os.TempDir(), prefix) {
 		errs = append(errs, thawUnder(dir)) // first of all: nothing that hangs in a write can be killed
@@ -96,10 +107,11 @@ func sweep(prefix string) error {
 	for _, ns := range named(netnsDir, prefix) {
 		errs = append(errs, command("ip", "netns", "delete", filepath.Base(ns)))
 	}
-	for _, dir := range named(os.TempDir(), prefix) {
-		errs = append(errs, unmountUnder(dir), os.RemoveAll(dir))
+	dirs = named(os.TempDir(), prefix)
+	for _, dir := range dirs {
+		errs = append(errs, unmountUnder(dir))
 	}
-	return errors.Join(errs...)
+	return dirs, errors.Join(errs...)
 }
 
 func named(dir, prefix string) (paths []string) {
