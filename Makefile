@@ -48,8 +48,8 @@ test: deps needs lint ## lint, all tests, 1000 simulated schedules, each scenari
 # Who runs in virtual time, or only reckons, takes what the others leave of the processors: those mostly wait.
 .PHONY: tests-that-reckon tests-that-wait
 tests-that-reckon:
-	@chrt --idle 0 $(MAKE) --no-print-directory unit PACKAGES='$(RECKON)'
-	@chrt --idle 0 $(MAKE) --no-print-directory sim
+	@scripts/beside.sh $(MAKE) --no-print-directory unit PACKAGES='$(RECKON)'
+	@scripts/beside.sh $(MAKE) --no-print-directory sim
 tests-that-wait:
 	@$(MAKE) --no-print-directory unit PACKAGES="$$(go list ./... | grep -vxF "$$(go list $(RECKON))" | tr '\n' ' ')"
 	@$(MAKE) --no-print-directory powercut
