@@ -13,6 +13,10 @@ SEEDS    ?= 1000
 PG       ?=
 VERSIONS ?= 13 14 15 16 17 18
 
+# One way to compile, that of the binary: everything is compiled once, for lint, tests and build alike.
+export CGO_ENABLED = 0
+export GOFLAGS    := $(filter-out -trimpath,$(shell go env GOFLAGS 2>/dev/null)) -trimpath
+
 # PG=17 takes PostgreSQL 17, fetched if it is not installed; without it, the machine's newest.
 WITH_PG = $(if $(PG),pg="$$(scripts/pg.sh $(PG))" && export PGQUORUM_PG="$$pg" &&)
 PACKAGES ?= ./...
@@ -28,7 +32,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/pgquorum, one static binary
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN) ./cmd/pgquorum
+	go build -ldflags '-s -w' -o $(BIN) ./cmd/pgquorum
 
 .PHONY: deps
 deps: ## install what is missing of PostgreSQL, HAProxy, iproute2, nftables and e2fsprogs (Debian 12, root)
@@ -51,7 +55,7 @@ tests-that-reckon:
 	@scripts/beside.sh $(MAKE) --no-print-directory unit PACKAGES='$(RECKON)'
 	@scripts/beside.sh $(MAKE) --no-print-directory sim
 tests-that-wait:
-	@$(MAKE) --no-print-directory unit PACKAGES="$$(go list ./... | grep -vxF "$$(go list $(RECKON))" | tr '\n' ' ')"
+	@$(MAKE) --no-print-directory unit UNIT_ARGS='-p 3' PACKAGES="$$(go list ./... | grep -vxF "$$(go list $(RECKON))" | tr '\n' ' ')"
 	@$(MAKE) --no-print-directory powercut
 	@$(MAKE) --no-print-directory integration CHAOS_SEED=13
 
@@ -60,7 +64,7 @@ check: lint unit ## lint and the tests that need no root
 
 .PHONY: unit
 unit: ## the tests of all packages, without real clusters
-	go test -timeout 30m $(PACKAGES)
+	go test -timeout 30m $(UNIT_ARGS) $(PACKAGES)
 
 .PHONY: race
 race: ## the same under the race detector (needs a C compiler)
