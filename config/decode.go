@@ -10,6 +10,10 @@ import (
 // maxDepth bounds how deep aliases and nested values are followed.
 const maxDepth = 32
 
+// maxMappings bounds how many mappings are read, each as often as it is merged: some dozens are in a whole file, and merges
+// of merges double at each level.
+const maxMappings = 1000
+
 // decoder puts YAML into a Config, key by key, and collects every mistake with its place.
 type decoder struct {
 	config  *Config
@@ -17,6 +21,7 @@ type decoder struct {
 	place   func(ast.Node) Place
 	anchors map[string]ast.Node
 	depth   int
+	read    int // mappings so far
 }
 
 func newDecoder(c *Config, found *findings, place func(ast.Node) Place) *decoder {
@@ -82,6 +87,12 @@ func (d *decoder) pairs(n ast.Node, path string, f func(name string, at, value a
 	m, ok := n.(ast.MapNode)
 	if !ok {
 		d.found.refuse(d.place(n), path, "want keys and values, have %s", describeNode(n))
+		return
+	}
+	if d.read++; d.read > maxMappings {
+		if d.read == maxMappings+1 {
+			d.found.refuse(d.place(n), path, "more than %d mappings: they are merged into one another too often", maxMappings)
+		}
 		return
 	}
 	if d.depth++; d.depth > maxDepth {

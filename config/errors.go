@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -96,8 +97,12 @@ type findings struct {
 	warnings []Warning
 }
 
+// refuse notes a mistake, once: what is merged is read as often as it is merged.
 func (f *findings) refuse(at Place, key, format string, args ...any) {
-	f.errs = append(f.errs, &Error{Place: at, Key: key, Text: fmt.Sprintf(format, args...)})
+	mistake := Error{Place: at, Key: key, Text: fmt.Sprintf(format, args...)}
+	if !slices.ContainsFunc(f.errs, func(err error) bool { e, is := err.(*Error); return is && *e == mistake }) {
+		f.errs = append(f.errs, &mistake)
+	}
 }
 
 func (f *findings) refuseBecause(at Place, key string, cause error, format string, args ...any) {

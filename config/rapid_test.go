@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,17 +48,26 @@ func TestHostileFiles(t *testing.T) {
 	for c := 'b'; c < 'n'; c++ {
 		bomb += string(c) + ": &" + string(c) + " [*" + string(c-1) + ", *" + string(c-1) + "]\n"
 	}
+	merged := "m0: &m0 {x: 1}\n"
+	for i := range 60 {
+		merged += fmt.Sprintf("m%d: &m%d {<<: [*m%d, *m%d]}\n", i+1, i+1, i, i)
+	}
 	for name, text := range map[string]string{
-		"deep list":      strings.Repeat("[", 20_000),
-		"deep map":       strings.Repeat("{a: ", 20_000),
-		"deep block":     deepBlock(300),
-		"own anchor":     "raft: &a {<<: *a}\n",
-		"own list":       "raft: {members: &a [*a]}\n",
-		"growing":        bomb,
-		"merged twofold": "a: &a {x: 1}\nb: &b {<<: [*a, *a]}\nraft: {<<: [*b, *b]}\n",
+		"merges of merges": merged + "raft: {<<: *m30}\n",
+		"merged in a ring": "raft: &a {<<: [*a, *b]}\npostgresql: &b {<<: [*a, *a, *b]}\nrestapi: &a {<<: [*a, *b, *b]}\n",
+		"deep list":        strings.Repeat("[", 20_000),
+		"deep map":         strings.Repeat("{a: ", 20_000),
+		"deep block":       deepBlock(300),
+		"own anchor":       "raft: &a {<<: *a}\n",
+		"own list":         "raft: {members: &a [*a]}\n",
+		"growing":          bomb,
+		"merged twofold":   "a: &a {x: 1}\nb: &b {<<: [*a, *a]}\nraft: {<<: [*b, *b]}\n",
 	} {
-		if _, _, err := Load(write(t, text), nil); err == nil {
+		_, _, err := Load(write(t, text), nil)
+		if err == nil {
 			t.Errorf("%s: no error", name)
+		} else if lines := strings.Count(err.Error(), "\n"); lines > 100 {
+			t.Errorf("%s: %d lines of errors", name, lines)
 		}
 	}
 }
