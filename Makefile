@@ -56,7 +56,7 @@ tests-that-reckon:
 	@scripts/beside.sh $(MAKE) --no-print-directory unit PACKAGES='$(RECKON)'
 	@scripts/beside.sh $(MAKE) --no-print-directory sim
 tests-that-wait:
-	@$(MAKE) --no-print-directory unit UNIT_ARGS='-p 3' PACKAGES="$$(go list ./... | grep -vxF "$$(go list $(RECKON))" | tr '\n' ' ')"
+	@$(MAKE) --no-print-directory unit PACKAGES="$$(go list ./... | grep -vxF "$$(go list $(RECKON))" | tr '\n' ' ')"
 	@$(MAKE) --no-print-directory powercut
 	@$(MAKE) --no-print-directory integration CHAOS_SEED=13
 
@@ -65,7 +65,7 @@ check: lint unit ## lint and the tests that need no root
 
 .PHONY: unit
 unit: ## the tests of all packages, without real clusters
-	go test -timeout 30m $(UNIT_ARGS) $(PACKAGES)
+	go test -timeout 30m $(PACKAGES)
 
 .PHONY: race
 race: ## the same under the race detector (needs a C compiler)

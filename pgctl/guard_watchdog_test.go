@@ -33,6 +33,23 @@ func (b *box) renew(t cluster.Term, rounds int) cluster.Lease {
 	return l
 }
 
+// renewFed renews a lease until its device has been fed for the newest: no feeding is on its way any more, which would be
+// written when a guard that was stopped in the middle of it wakes.
+func (b *box) renewFed(t cluster.Term, device string) (l cluster.Lease) {
+	b.t.Helper()
+	eventually(b.t, 20*time.Second, "fed for the newest lease", func() bool {
+		before := cluster.Boottime()
+		l = b.renew(t, 1)
+		for cluster.Boottime() < l.End.Add(-2*testFence) {
+			if _, fed := journalOf(b.t, device); len(fed) > 0 && fed[len(fed)-1] >= before {
+				return true
+			}
+		}
+		return false
+	})
+	return l
+}
+
 // awaitJournal waits until a device's journal is this, without the feedings.
 func (b *box) awaitJournal(device, want string) []happened {
 	b.t.Helper()
@@ -130,7 +147,7 @@ func watchdogKilledGuard(t *testing.T, template string) {
 func watchdogFrozenGuard(t *testing.T, template string) {
 	b, device := watchBox(t, template, "plain")
 	b.startPrimary(3)
-	l := b.renew(3, 5)
+	l := b.renewFed(3, device)
 	b.stopProcess(b.guardPID())
 	eventually(t, 20*time.Second, "E", func() bool { return cluster.Boottime() > l.End })
 	if events, _ := journalOf(t, device); whats(events) != "open, timeout=5" || b.processes() == 0 {
