@@ -120,7 +120,13 @@ func playIn(t *testing.T, seed uint64, schedule func(*sim.World) error) {
 	})
 }
 
+// keepLog prints the end of a failed schedule's log, and keeps all of it where that is asked for: a schedule on the real Raft
+// may not fail again.
 func keepLog(t *testing.T, seed uint64, log *bytes.Buffer) {
+	if t.Failed() {
+		text := log.Bytes()
+		t.Logf("the end of its log:\n%s", text[max(0, len(text)-16_000):])
+	}
 	if t.Failed() && *logs != "" {
 		if err := os.MkdirAll(*logs, 0o755); err != nil {
 			t.Error(err)
