@@ -54,10 +54,7 @@ func (a *Agent) noteShown(ctx context.Context, o *decide.Observation) {
 func (a *Agent) gateOpens() cluster.Instant {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.gate.Term == 0 || a.gate.Settled {
-		return 0
-	}
-	return a.gate.Since.Add(decide.GateFor)
+	return a.gate.Opens()
 }
 
 // phases are the moments of the last take-over that this node had a part in.

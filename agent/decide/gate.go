@@ -49,6 +49,14 @@ func (g Gate) Open(o *Observation, kFull int) bool {
 	return o.Now.Sub(g.Since) >= GateFor
 }
 
+// Opens is when the second of a gate ends that is still shut; zero: there is none.
+func (g Gate) Opens() cluster.Instant {
+	if g.Term == 0 || g.Settled {
+		return 0
+	}
+	return g.Since.Add(GateFor)
+}
+
 // RuleSettled says whether the newest rule is in force and confirmed, and no older one is recorded beside it (S2, S4).
 func RuleSettled(o *Observation) bool { return len(o.View.Rules) == 1 && o.RuleProven }
 
