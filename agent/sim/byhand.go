@@ -111,7 +111,7 @@ func (w *wal) switchByHand(number int64) cluster.Timeline {
 
 // promotingByHand spends what may be lost: until its WAL is rewound, what the node had before counts for nobody either.
 func promotingByHand(w *World, h *Host) func() error {
-	if !h.isOff() && w.spend() {
+	if !h.isOff() && w.spend(h) {
 		h.promoteByHand(1 + w.intN(3))
 	}
 	return nothing

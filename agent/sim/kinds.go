@@ -18,11 +18,13 @@ type fault struct {
 
 // spend says whether a host may lose its data, its votes, or both, for ever. k = 1 bears no second loss, nor does the quorum
 // of three, until the cluster is whole again. A loss of each kind counts as two, since the holder of the key that has lost its
-// votes is not replaced before the key moves, and a standby without its data cannot confirm where it may move (L6, C1). And
-// none is borne while commits are on the primary alone, as always in mode off: in all these cases the cluster rightly waits
-// for a person (B5).
-func (w *World) spend() bool {
-	if w.opt.Mode == cluster.SyncOff || w.alone() {
+// votes is not replaced before the key moves, and a standby without its data cannot confirm where it may move (L6, C1). So
+// does a directory that is half-rewound: none is borne while the others could not settle the rules without this host. And
+// none while commits are on the primary alone, as always in mode off: in all these cases the cluster rightly waits for a
+// person (B5).
+func (w *World) spend(h *Host) bool {
+	others := slices.DeleteFunc(slices.Clone(w.Hosts), func(o *Host) bool { return o == h })
+	if w.opt.Mode == cluster.SyncOff || w.alone() || missingTo(viewOf(w.Hosts), others, len(w.Hosts)) != "" {
 		return false
 	}
 	w.mu.Lock()
@@ -46,7 +48,7 @@ func (w *World) alone() bool {
 // losing is a host that goes down and comes back without something.
 func losing(lose func(*Host)) func(*World, *Host) func() error {
 	return func(w *World, h *Host) func() error {
-		if h.isOff() || !w.spend() {
+		if h.isOff() || !w.spend(h) {
 			return nothing
 		}
 		h.Crash()
@@ -58,7 +60,7 @@ func losing(lose func(*Host)) func(*World, *Host) func() error {
 // unmounting is a host that comes back without the disk of its data, and later with it again. What it had meanwhile is under
 // the mount then, and lost to the cluster like what is lost for ever; nothing else is lost until the disk is back.
 func unmounting(w *World, h *Host) func() error {
-	if h.isOff() || !w.spend() {
+	if h.isOff() || !w.spend(h) {
 		return nothing
 	}
 	w.setAway(true)

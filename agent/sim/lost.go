@@ -1,6 +1,9 @@
 package sim
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // What a node may lose of its disks.
 const (
@@ -34,4 +37,29 @@ func (w *World) LoseStandbys(what string) (back func() error, err error) {
 	})
 	w.Did("%s: its power goes and comes back, its %s lost", loses.Name, what)
 	return off.Boot, loses.Boot()
+}
+
+// LosePrimary takes the primary's Raft store, marks and promises, right after a standby's rewind has broken off: what is left of
+// the two standbys settles no rule that names both. It judges these two as AwaitWithout does.
+func (w *World) LosePrimary(limit time.Duration) error {
+	p, breaks, other, err := w.ofThree()
+	if err != nil {
+		return err
+	}
+	if err := p.awaitAllCounted(2); err != nil {
+		return err
+	}
+	breaks.Crash()
+	breaks.change(func() { breaks.disk.rewinding = true })
+	w.Did("%s: its power goes and comes back, a rewind has not ended", breaks.Name)
+	if w.spend(p) || !w.spend(other) {
+		return errors.New("a schedule bears the loss of the primary, or not that of the other standby")
+	}
+	p.Crash()
+	p.change(func() {
+		p.forgetLocked()
+		p.losePromisesLocked()
+	})
+	w.Did("%s: its power goes and comes back, its Raft store, marks and promises lost", p.Name)
+	return errors.Join(breaks.Boot(), p.Boot(), w.AwaitWithout([]*Host{p}, limit))
 }

@@ -36,6 +36,19 @@ func TestV5LostLifeIsReplaced(t *testing.T) {
 	}
 }
 
+// TestB5PrimaryLostDuringARewind: one standby is half-rewound and the primary loses its votes and its promises. Only a person
+// can decide: the others wait, and say for whom. No schedule draws that.
+func TestB5PrimaryLostDuringARewind(t *testing.T) {
+	inWorld(t, sim.Options{Seed: 1, Nodes: 3, Heartbeat: time.Second, Mode: cluster.SyncQuorum}, func(t *testing.T, w *sim.World) {
+		if err := w.LosePrimary(settle); err != nil {
+			t.Error(err)
+		}
+		if _, waited, _ := w.Minority(); waited != 1 {
+			t.Error("the other two do not wait")
+		}
+	})
+}
+
 // inWorld runs f in a world of its own that is whole. No promise may be broken in it.
 func inWorld(t *testing.T, opt sim.Options, f func(*testing.T, *sim.World)) {
 	brokenWorld(t, opt, func(t *testing.T, w *sim.World) {

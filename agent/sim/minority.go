@@ -122,10 +122,12 @@ const noQuorum = "a quorum of votes"
 // was under way when it left has come by then, and leases and elections are over that looked well at first.
 func (w *World) standsFor() time.Duration { return 4 * w.opt.Heartbeat }
 
-// missingTo says what keeps some hosts from being whole by themselves; empty: nothing does. It looks into every host, and is
-// told nothing by the agents but what Raft has recorded.
-func (w *World) missingTo(there []*Host) string {
-	v := viewOf(there)
+// missingTo says what keeps some hosts from being whole by themselves; empty: nothing does.
+func (w *World) missingTo(there []*Host) string { return missingTo(viewOf(there), there, len(w.Hosts)) }
+
+// missingTo says the same of all the voters' hosts that are there, by a view. It looks into every host, and is told nothing by
+// the agents but what Raft has recorded.
+func missingTo(v *cluster.View, there []*Host, voters int) string {
 	lives, votes := map[cluster.NodeID]cluster.Member{}, 0
 	tips := map[cluster.NodeID]cluster.Position{}
 	for _, h := range there {
@@ -141,7 +143,7 @@ func (w *World) missingTo(there []*Host) string {
 			lives[h.Name], tips[h.Name] = m, tip
 		}
 	}
-	if v == nil || votes < cluster.Quorum(len(w.Hosts)) {
+	if v == nil || votes < cluster.Quorum(voters) {
 		return noQuorum
 	}
 	for i, r := range v.Rules {
