@@ -235,16 +235,18 @@ func (s *Stage) For(d time.Duration) {
 // Throughout wants a thing to hold at every look during a time.
 func (s *Stage) Throughout(d time.Duration, f func() error) {
 	s.Helper()
-	begun, looks := time.Now(), 0
-	s.must(until(s.Ctx, 20*time.Millisecond, func() error {
+	begun, tick := time.Now(), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for looks := 0; time.Since(begun) < d; looks++ {
 		if err := f(); err != nil {
 			s.Fatalf("after %v, at look %d: %v", time.Since(begun).Round(time.Millisecond), looks, err)
 		}
-		if looks++; time.Since(begun) < d {
-			return fmt.Errorf("held for %v of %v", time.Since(begun), d)
+		select {
+		case <-tick.C:
+		case <-s.Ctx.Done():
+			s.Fatalf("ended after %v, at look %d: %v", time.Since(begun).Round(time.Millisecond), looks, context.Cause(s.Ctx))
 		}
-		return nil
-	}))
+	}
 }
 
 // WaitWrites waits until clients of both ways have had writes acknowledged that were begun after a moment.

@@ -21,7 +21,7 @@ func TestU6Hiccups(t *testing.T) {
 			seed := *first + uint64(i)
 			t.Run(fmt.Sprintf("seed%d", seed), func(t *testing.T) {
 				t.Parallel()
-				playIn(t, seed, func(w *sim.World) error {
+				playIn(t, seed, new(outcomes), func(w *sim.World) error {
 					defer func() { t.Log(w.Trace()) }()
 					err := w.Hiccups(12, 500*time.Millisecond, 3*time.Second)
 					f, th := w.Frozen()

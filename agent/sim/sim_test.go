@@ -31,39 +31,39 @@ var (
 
 // TestSchedules plays schedules of faults on whole clusters: no promise is broken, and each is whole again in the end.
 func TestSchedules(t *testing.T) {
-	var without minorities
-	t.Cleanup(func() { without.judge(t) }) // when all have ended
+	var all outcomes
+	t.Cleanup(func() { all.judge(t) }) // when they have ended
 	for i := range *seeds {
 		seed := *first + uint64(i)
 		t.Run(fmt.Sprintf("seed%d", seed), func(t *testing.T) {
 			t.Parallel()
-			playIn(t, seed, func(w *sim.World) error {
-				err := w.Play(sim.Schedule{Faults: 8, Pause: 4 * time.Second, Settle: settle})
-				without.add(w.Minority())
-				return err
+			playIn(t, seed, &all, func(w *sim.World) error {
+				return w.Play(sim.Schedule{Faults: 8, Pause: 4 * time.Second, Settle: settle})
 			})
-			without.schedules.Add(1)
 		})
 	}
 }
 
-// minorities are the times with a minority away, over all schedules.
-type minorities struct{ schedules, whole, waited, unjudged atomic.Int64 }
-
-func (m *minorities) add(whole, waited, unjudged int) {
-	m.whole.Add(int64(whole))
-	m.waited.Add(int64(waited))
-	m.unjudged.Add(int64(unjudged))
+// outcomes are what came of all schedules.
+type outcomes struct {
+	schedules               atomic.Int64
+	person                  atomic.Int64 // of those, how many ended with a cluster that rightly waits for a person
+	whole, waited, unjudged atomic.Int64 // the times with a minority away
 }
 
-// waitedForAPerson counts the schedules that ended with a cluster which rightly waits for a person.
-var waitedForAPerson atomic.Int64
+func (o *outcomes) add(whole, waited, unjudged int) {
+	o.schedules.Add(1)
+	o.whole.Add(int64(whole))
+	o.waited.Add(int64(waited))
+	o.unjudged.Add(int64(unjudged))
+}
 
-// judge fails when too few majorities were whole by themselves for the check to be worth its name.
-func (m *minorities) judge(t *testing.T) {
-	whole, waited, unjudged := m.whole.Load(), m.waited.Load(), m.unjudged.Load()
+// judge fails when too few majorities were whole by themselves for the check to be worth its name, or too many clusters wait for
+// a person.
+func (o *outcomes) judge(t *testing.T) {
+	whole, waited, unjudged := o.whole.Load(), o.waited.Load(), o.unjudged.Load()
 	t.Logf("without a minority %d were whole, %d waited for it and said so, %d had no quorum of votes", whole, waited, unjudged)
-	if n, all := waitedForAPerson.Load(), m.schedules.Load(); n > 0 {
+	if n, all := o.person.Load(), o.schedules.Load(); n > 0 {
 		t.Logf("%d of %d ended with a cluster that waits for a person, since what was promoted by hand was followed", n, all)
 		if n > 1+all/100 {
 			t.Errorf("%d of %d wait for a person: want hardly any", n, all)
@@ -75,7 +75,7 @@ func (m *minorities) judge(t *testing.T) {
 }
 
 // playIn plays a schedule in the world of a seed, in a bubble of its own.
-func playIn(t *testing.T, seed uint64, schedule func(*sim.World) error) {
+func playIn(t *testing.T, seed uint64, all *outcomes, schedule func(*sim.World) error) {
 	dirs := t.TempDir()
 	opt := sim.Options{Seed: seed, Nodes: 3, Heartbeat: time.Second, Mode: cluster.SyncQuorum, SoftFence: seed%4 != 0, OpenRaft: openRaft(dirs)}
 	if seed%5 == 0 {
@@ -113,7 +113,7 @@ func playIn(t *testing.T, seed uint64, schedule func(*sim.World) error) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		play(t, w, schedule)
+		play(t, w, all, schedule)
 		if t.Failed() || *trace {
 			t.Logf("what happened:\n%s", w.Trace())
 		}
@@ -137,7 +137,7 @@ func keepLog(t *testing.T, seed uint64, log *bytes.Buffer) {
 	}
 }
 
-func play(t *testing.T, w *sim.World, schedule func(*sim.World) error) {
+func play(t *testing.T, w *sim.World, all *outcomes, schedule func(*sim.World) error) {
 	ctx, end := context.WithCancel(t.Context())
 	endless := time.AfterFunc(longest, func() {
 		panic(fmt.Sprintf("%s has not ended after %v of its time:\n%s\n%s", t.Name(), longest, w.Trace(), stacks(true)))
@@ -155,6 +155,7 @@ func play(t *testing.T, w *sim.World, schedule func(*sim.World) error) {
 		go w.Write(ctx, h)
 	}
 	err := schedule(w)
+	all.add(w.Minority())
 	if err == nil {
 		err = w.AwaitConverged(settle)
 	}
@@ -162,7 +163,7 @@ func play(t *testing.T, w *sim.World, schedule func(*sim.World) error) {
 	switch {
 	case waits:
 		w.Did("what was promoted by hand was followed: the cluster waits for a person, and says so")
-		waitedForAPerson.Add(1)
+		all.person.Add(1)
 	case err != nil:
 		t.Error(err)
 	}
