@@ -35,7 +35,7 @@ build: ## build bin/pgquorum, one static binary
 	go build -ldflags '-s -w' -o $(BIN) ./cmd/pgquorum
 
 .PHONY: deps
-deps: ## install what is missing of PostgreSQL, HAProxy, iproute2, nftables and e2fsprogs (Debian 12, root)
+deps: ## install what is missing of PostgreSQL, HAProxy, iproute2, nftables, e2fsprogs and a C compiler (Debian 12, root)
 	scripts/deps.sh
 
 # To an ordinary user, who cannot install anything, the demo itself says what is missing.

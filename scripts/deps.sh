@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what pgquorum's tests need and this machine lacks: PostgreSQL, HAProxy, iproute2, nftables, e2fsprogs (Debian 12, root).
+# Installs what pgquorum's tests need and this machine lacks: PostgreSQL, HAProxy, iproute2, nftables, e2fsprogs, a C
+# compiler for the clock that chaos sets (Debian 12, root).
 # With names of packages among these as arguments, it sees to those alone: scripts/deps.sh postgresql haproxy
 #
 # It never touches a PostgreSQL cluster that exists. Debian's default cluster is neither created (it would take port 5432
@@ -9,7 +10,7 @@ set -euo pipefail
 say() { printf 'deps: %s\n' "$*"; }
 die() { printf 'deps: %s\n' "$*" >&2; exit 1; }
 
-[ $# -gt 0 ] || set -- postgresql haproxy iproute2 nftables e2fsprogs
+[ $# -gt 0 ] || set -- postgresql haproxy iproute2 nftables e2fsprogs gcc libc6-dev
 wanted=("$@")
 
 has() {
@@ -21,7 +22,9 @@ has() {
     iproute2) command -v ip ;;
     nftables) command -v nft ;;
     e2fsprogs) command -v mkfs.ext4 ;;
-    *) die "$1: want postgresql, haproxy, iproute2, nftables or e2fsprogs" ;;
+    gcc) command -v cc ;;
+    libc6-dev) echo '#include <time.h>' | cc -E -o /dev/null - 2>/dev/null ;;
+    *) die "$1: want postgresql, haproxy, iproute2, nftables, e2fsprogs, gcc or libc6-dev" ;;
     esac >/dev/null
 }
 
