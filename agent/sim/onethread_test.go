@@ -23,13 +23,10 @@ const oneThread = runtime.GOOS == "wasip1"
 
 // logOf is where the agents' logs go: on one thread out at once, so that a run that never ends has told what it did.
 func logOf(kept io.Writer) io.Writer {
-	switch {
-	case oneThread:
+	if oneThread {
 		return os.Stderr
-	case *logs != "":
-		return kept
 	}
-	return nil
+	return kept
 }
 
 // disks are a model of Raft's stores for where bbolt does not run, one a node. They lose nothing that they have taken,

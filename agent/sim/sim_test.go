@@ -1,7 +1,6 @@
 package sim_test
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -94,11 +94,11 @@ func playIn(t *testing.T, seed uint64, all *outcomes, schedule func(*sim.World) 
 	if seed%4 == 1 {
 		opt.Watchdog = 2 * time.Second
 	}
-	var log bytes.Buffer
+	log := tail{whole: *logs != ""}
 	opt.Log = logOf(&log)
 	defer func() { keepLog(t, seed, &log) }()
 	stuck := time.AfterFunc(*stuckAfter, func() { // outside of the bubble: real time
-		panic(fmt.Sprintf("%s has not ended after %v; the end of its log:\n%s\n%s", t.Name(), *stuckAfter, log.Bytes()[max(0, log.Len()-20_000):], stacks(true)))
+		panic(fmt.Sprintf("%s has not ended after %v; the end of its log:\n%s\n%s", t.Name(), *stuckAfter, log.end(), stacks(true)))
 	})
 	defer stuck.Stop()
 	var bubble string
@@ -120,18 +120,37 @@ func playIn(t *testing.T, seed uint64, all *outcomes, schedule func(*sim.World) 
 	})
 }
 
+// tail is a log of which only the end is wanted, or all.
+type tail struct {
+	text  []byte
+	whole bool
+}
+
+// tailSize is how many bytes of a log are printed.
+const tailSize = 16_000
+
+// Write implements io.Writer.
+func (l *tail) Write(p []byte) (int, error) {
+	if l.text = append(l.text, p...); !l.whole && len(l.text) > 100*tailSize {
+		l.text = slices.Clone(l.end())
+	}
+	return len(p), nil
+}
+
+func (l *tail) end() []byte { return l.text[max(0, len(l.text)-tailSize):] }
+
 // keepLog prints the end of a failed schedule's log, and keeps all of it where that is asked for: a schedule on the real Raft
 // may not fail again.
-func keepLog(t *testing.T, seed uint64, log *bytes.Buffer) {
-	if t.Failed() {
-		text := log.Bytes()
-		t.Logf("the end of its log:\n%s", text[max(0, len(text)-16_000):])
+func keepLog(t *testing.T, seed uint64, log *tail) {
+	if !t.Failed() {
+		return
 	}
-	if t.Failed() && *logs != "" {
+	t.Logf("the end of its log:\n%s", log.end())
+	if *logs != "" {
 		if err := os.MkdirAll(*logs, 0o755); err != nil {
 			t.Error(err)
 		}
-		if err := os.WriteFile(filepath.Join(*logs, fmt.Sprintf("seed%d.log", seed)), log.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(*logs, fmt.Sprintf("seed%d.log", seed)), log.text, 0o644); err != nil {
 			t.Error(err)
 		}
 	}
