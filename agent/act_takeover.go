@@ -331,27 +331,3 @@ func (a *Agent) startPreparing(ctx context.Context, o *decide.Observation, cmd c
 	}()
 	return func() { <-done }
 }
-
-// siblings tells the standbys of the new rule to stream from here, ahead of the FSM's own word (docs/design.md, section 4:
-// siblings attach to the candidate before it is promoted), but for those that have WAL which this node has not.
-func (a *Agent) siblings(ctx context.Context, o *decide.Observation, key cluster.LeaderKey, cmd cluster.AcquireLeader) {
-	ctx, cancel := context.WithTimeout(ctx, a.opt.Heartbeat)
-	defer cancel()
-	q := followRequest{Term: key.Term, RaftTerm: o.Raft.Term, Source: a.opt.Self, Addr: a.opt.Node.PostgresAddr, Timeline: key.Timeline}
-	valid := decide.Valid(o.View, key.Term, o.TakeOver.Promises) // one that does not count may be of WAL that is nobody's (F3)
-	if !cmd.InPlace {
-		q.Position = valid[a.opt.Self].Position
-	}
-	var wg sync.WaitGroup
-	for _, m := range cmd.Standbys {
-		if p, promised := valid[m.Node]; !cmd.InPlace && !(promised && decide.FollowsWithoutRewind(o.View.Forks, p.Position, q.Position)) {
-			continue
-		}
-		wg.Go(func() {
-			if err := a.peers.call(ctx, m.Node, "/follow", q, nil); err != nil {
-				a.log.InfoContext(ctx, "sibling not told to follow; it will by itself", "node", m.Node, "reason", err)
-			}
-		})
-	}
-	wg.Wait()
-}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"pgquorum/agent/decide"
 	"pgquorum/cluster"
@@ -43,6 +44,40 @@ func TestS6WhoHasMoreIsNotToldToFollow(t *testing.T) {
 				n3.pg.edit(func(p *cluster.PostgresStatus) { names = p.SourceTimeline })
 				if k := c.current().Key; tt.want != nil && names != k.Timeline {
 					t.Errorf("it follows under the name of timeline %d, the key has %d", names, k.Timeline)
+				}
+			})
+		})
+	}
+}
+
+// S6: while the end of what the candidate has received may be a piece of a record, nobody is told to stream from it: until all is
+// replayed, or it is promoted.
+func TestS6PieceIsNotFollowed(t *testing.T) {
+	for name, whole := range map[string]func(*cluster.PostgresStatus){
+		"replayed": func(p *cluster.PostgresStatus) { p.Replayed = p.Received },
+		"promoted": func(p *cluster.PostgresStatus) { p.Role = cluster.RolePrimary },
+		"never":    func(*cluster.PostgresStatus) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, c *fakeCluster) {
+				c.lead("n2")
+				n2 := c.nodes["n2"]
+				n2.observe()
+				n2.enter(8, "n2", promiseOf("n2", 4), nil)
+				n2.enter(8, "n3", promiseOf("n3", 4), nil)
+				c.nodes["n3"].pg.promised = 4
+				n2.pg.edit(func(p *cluster.PostgresStatus) { p.Received = p.Replayed + 1 })
+				if err := n2.acquire(c.life, n2.observe(), acquisition(c, "n2", false)); err != nil {
+					t.Fatal(err)
+				}
+				<-time.After(n2.opt.Heartbeat / 2)
+				if got := c.calls.all("n3 Follow"); len(got) != 0 {
+					t.Errorf("with a piece: calls %q", got)
+				}
+				n2.pg.edit(whole)
+				<-time.After(n2.opt.Heartbeat)
+				if got := c.calls.count("n3 Follow"); (got == 1) != (name != "never") {
+					t.Errorf("%s: %d orders to follow", name, got)
 				}
 			})
 		})

@@ -220,6 +220,13 @@ func FollowsWithoutRewind(f cluster.Forks, p, candidate cluster.Position) bool {
 	return f.Relate(p, candidate.Timeline) == cluster.Prefix && f.Compare(p, candidate) <= 0
 }
 
+// SendsWholeRecords says whether a candidate's walsenders can have sent nothing that its promotion leaves out. Of the last record
+// that it has received only a piece may be there, which is sent on all the same: PostgreSQL would count what a standby has said
+// of that for the first commits of the new timeline, for as long as nothing newer comes from there (S6, docs/adr/0036).
+func SendsWholeRecords(p cluster.PostgresStatus) bool {
+	return p.State == cluster.PostgresRunning && (p.Role == cluster.RolePrimary || p.Received <= p.Replayed)
+}
+
 // NextTimeline is the number that this node's own acquisition would most likely be given (F1): its list bears it beforehand.
 func NextTimeline(o *Observation, seen ...cluster.Timeline) cluster.Timeline {
 	return o.View.UsedTimeline(append(seen, o.Local.SeenMax)...) + cluster.TimelineStep

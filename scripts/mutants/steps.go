@@ -54,7 +54,7 @@ var supports = []support{
 	{"S3", "3", "1", "that it does wait for it"},
 	{"S4", "", "1", "when the rule before an acquisition goes"},
 	{"S5", "", "", "when k is lowered; that it is recorded first is S2"},
-	{"S6", "3a", "6 7", "k confirmations are of k disks"},
+	{"S6", "3a", "3 6 7", "k confirmations are of k disks"},
 	{"S7", "", "", "whose confirmations mode on takes, and what mode off gives up"},
 	{"S8", "", "", "whom a commit waits for, so that it does not wait for one who is gone"},
 	{"F1", "", "3", ""},

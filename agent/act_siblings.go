@@ -1,0 +1,60 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"pgquorum/agent/decide"
+	"pgquorum/cluster"
+)
+
+// siblings tells the standbys of the new rule to stream from here, ahead of the FSM's own word (docs/design.md, section 4:
+// siblings attach to the candidate before it is promoted), but for those that have WAL which this node has not. Where the end
+// of what this node would send may be left out by its promotion, they are told once it is promoted (S6).
+func (a *Agent) siblings(ctx context.Context, o *decide.Observation, key cluster.LeaderKey, cmd cluster.AcquireLeader) {
+	ctx, cancel := context.WithTimeout(ctx, a.opt.Heartbeat)
+	defer cancel()
+	q := followRequest{Term: key.Term, RaftTerm: o.Raft.Term, Source: a.opt.Self, Addr: a.opt.Node.PostgresAddr, Timeline: key.Timeline}
+	valid := decide.Valid(o.View, key.Term, o.TakeOver.Promises) // one that does not count may be of WAL that is nobody's (F3)
+	if !cmd.InPlace {
+		q.Position = valid[a.opt.Self].Position
+		if err := a.awaitWholeRecords(ctx); err != nil {
+			a.log.InfoContext(ctx, "siblings not told to follow; they will by themselves", "reason", err)
+			return
+		}
+	}
+	var wg sync.WaitGroup
+	for _, m := range cmd.Standbys {
+		if p, promised := valid[m.Node]; !cmd.InPlace && !(promised && decide.FollowsWithoutRewind(o.View.Forks, p.Position, q.Position)) {
+			continue
+		}
+		wg.Go(func() {
+			if err := a.peers.call(ctx, m.Node, "/follow", q, nil); err != nil {
+				a.log.InfoContext(ctx, "sibling not told to follow; it will by itself", "node", m.Node, "reason", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// awaitWholeRecords waits until all that this node's walsenders may send is in its history, whenever it is promoted.
+func (a *Agent) awaitWholeRecords(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		p, err := a.pg.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if decide.SendsWholeRecords(p) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("received %s, replayed %s: %w", p.Received, p.Replayed, ctx.Err())
+		}
+	}
+}
