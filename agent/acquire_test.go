@@ -32,6 +32,9 @@ func TestK7Acquire(t *testing.T) {
 		n2.observe()
 		n2.enter(8, "n2", promiseOf("n2", 4), nil)
 		n2.enter(8, "n3", promiseOf("n3", 4), nil)
+		if err := n2.pg.Cut(c.life); err != nil { // by its own promise
+			t.Fatal(err)
+		}
 		c.nodes["n3"].pg.promised = 4
 		committed := c.calls.block("n2 Apply acquire_leader")
 		done := background(func() error { return n2.acquire(c.life, n2.observe(), acquisition(c, "n2", false)) })

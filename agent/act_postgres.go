@@ -292,9 +292,9 @@ func (a *Agent) proveBeginning(ctx context.Context, o *decide.Observation, src *
 	if err != nil {
 		return err
 	}
-	if o.View.Forks.Relate(pos, src.Timeline) != cluster.Prefix {
+	if !decide.FollowsByItself(o.View.Forks, pos, src.Timeline) {
 		a.watch.refresh(ctx)
-		return fmt.Errorf("follow %s on timeline %d: the WAL here ends at %s of timeline %d and is not the beginning of that", src.Node, src.Timeline, pos.LSN, pos.Timeline)
+		return fmt.Errorf("follow %s on timeline %d: the WAL here ends at %s of timeline %d and is not known to be the beginning of that", src.Node, src.Timeline, pos.LSN, pos.Timeline)
 	}
 	return nil
 }

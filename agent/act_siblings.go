@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -14,17 +15,17 @@ import (
 // siblings attach to the candidate before it is promoted), but for those that have WAL which this node has not. Where the end
 // of what this node would send may be left out by its promotion, they are told once it is promoted (S6).
 func (a *Agent) siblings(ctx context.Context, o *decide.Observation, key cluster.LeaderKey, cmd cluster.AcquireLeader) {
-	ctx, cancel := context.WithTimeout(ctx, a.opt.Heartbeat)
-	defer cancel()
 	q := followRequest{Term: key.Term, RaftTerm: o.Raft.Term, Source: a.opt.Self, Addr: a.opt.Node.PostgresAddr, Timeline: key.Timeline}
 	valid := decide.Valid(o.View, key.Term, o.TakeOver.Promises) // one that does not count may be of WAL that is nobody's (F3)
 	if !cmd.InPlace {
 		q.Position = valid[a.opt.Self].Position
-		if err := a.awaitWholeRecords(ctx); err != nil {
+		if err := a.awaitWholeRecords(ctx, key.Term, o.View.Config.PrimaryStartTimeout); err != nil {
 			a.log.InfoContext(ctx, "siblings not told to follow; they will by themselves", "reason", err)
 			return
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, a.opt.Heartbeat)
+	defer cancel()
 	var wg sync.WaitGroup
 	for _, m := range cmd.Standbys {
 		if p, promised := valid[m.Node]; !cmd.InPlace && !(promised && decide.FollowsWithoutRewind(o.View.Forks, p.Position, q.Position)) {
@@ -39,22 +40,25 @@ func (a *Agent) siblings(ctx context.Context, o *decide.Observation, key cluster
 	wg.Wait()
 }
 
-// awaitWholeRecords waits until all that this node's walsenders may send is in its history, whenever it is promoted.
-func (a *Agent) awaitWholeRecords(ctx context.Context) error {
+// awaitWholeRecords waits until all that this node's walsenders may send is in its history, whenever it is promoted: for as
+// long as the promotion may take, while the key is held in that term.
+func (a *Agent) awaitWholeRecords(ctx context.Context, term cluster.Term, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		p, err := a.pg.Status(ctx)
-		if err != nil {
-			return err
-		}
-		if decide.SendsWholeRecords(p) {
+		p, err := a.pg.Status(ctx) // one that fails while Postgres is busy is asked again
+		if err == nil && decide.SendsWholeRecords(p) {
 			return nil
+		}
+		if k := a.raft.View().Key; k.Term != term || k.Released {
+			return fmt.Errorf("the key is not held in term %d any more", term)
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("received %s, replayed %s: %w", p.Received, p.Replayed, ctx.Err())
+			return errors.Join(fmt.Errorf("received %s, replayed %s: %w", p.Received, p.Replayed, ctx.Err()), err)
 		}
 	}
 }

@@ -286,8 +286,8 @@ func (a *Agent) transfer(ctx context.Context, o *decide.Observation, d decide.De
 
 // acquire is K7 up to the lease: the new rule is set and proven here while the key is committed, the first answers are
 // asked for at once, and the siblings that can follow are told to.
-func (a *Agent) acquire(ctx context.Context, o *decide.Observation, d decide.Decision) error {
-	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+func (a *Agent) acquire(life context.Context, o *decide.Observation, d decide.Decision) error {
+	ctx, cancel := context.WithTimeout(life, applyLimit)
 	defer cancel()
 	cmd := d.Acquire
 	cmd.Reason, cmd.Time = string(d.Reason), now()
@@ -306,7 +306,7 @@ func (a *Agent) acquire(ctx context.Context, o *decide.Observation, d decide.Dec
 	}
 	a.keeper.acquired(key.Term, o.Raft.Term)
 	a.markPhase("acquired", a.opt.Clock())
-	go a.siblings(context.WithoutCancel(ctx), o, key, cmd)
+	go a.siblings(life, o, key, cmd)
 	if err := a.raft.Kick(ctx); err != nil {
 		a.log.InfoContext(ctx, "heartbeats not hastened", "reason", err)
 	}

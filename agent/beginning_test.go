@@ -32,6 +32,9 @@ func TestS6WhoHasMoreIsNotToldToFollow(t *testing.T) {
 				p.Position = tt.promised
 				n2.enter(8, "n2", promiseOf("n2", 4), nil)
 				n2.enter(8, "n3", p, nil)
+				if err := n2.pg.Cut(c.life); err != nil { // by its own promise
+					t.Fatal(err)
+				}
 				n3.pg.edit(func(*cluster.PostgresStatus) { n3.pg.promised, n3.pg.pos = 4, tt.has })
 				if err := n2.acquire(c.life, n2.observe(), acquisition(c, "n2", false)); err != nil {
 					t.Fatal(err)
@@ -51,12 +54,14 @@ func TestS6WhoHasMoreIsNotToldToFollow(t *testing.T) {
 }
 
 // S6: while the end of what the candidate has received may be a piece of a record, nobody is told to stream from it: until all is
-// replayed, or it is promoted.
+// replayed, or it is promoted, however long that takes.
 func TestS6PieceIsNotFollowed(t *testing.T) {
 	for name, whole := range map[string]func(*cluster.PostgresStatus){
-		"replayed": func(p *cluster.PostgresStatus) { p.Replayed = p.Received },
-		"promoted": func(p *cluster.PostgresStatus) { p.Role = cluster.RolePrimary },
-		"never":    func(*cluster.PostgresStatus) {},
+		"replayed":            func(p *cluster.PostgresStatus) { p.Replayed = p.Received },
+		"promoted":            func(p *cluster.PostgresStatus) { p.Role = cluster.RolePrimary },
+		"never":               func(*cluster.PostgresStatus) {},
+		"it receives more":    func(p *cluster.PostgresStatus) { p.Replayed, p.Streaming = p.Received, true },
+		"it may receive more": func(p *cluster.PostgresStatus) { p.Replayed, p.Source = p.Received, "n1" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, c *fakeCluster) {
@@ -66,17 +71,20 @@ func TestS6PieceIsNotFollowed(t *testing.T) {
 				n2.enter(8, "n2", promiseOf("n2", 4), nil)
 				n2.enter(8, "n3", promiseOf("n3", 4), nil)
 				c.nodes["n3"].pg.promised = 4
+				if err := n2.pg.Cut(c.life); err != nil {
+					t.Fatal(err)
+				}
 				n2.pg.edit(func(p *cluster.PostgresStatus) { p.Received = p.Replayed + 1 })
 				if err := n2.acquire(c.life, n2.observe(), acquisition(c, "n2", false)); err != nil {
 					t.Fatal(err)
 				}
-				<-time.After(n2.opt.Heartbeat / 2)
+				<-time.After(3 * n2.opt.Heartbeat)
 				if got := c.calls.all("n3 Follow"); len(got) != 0 {
 					t.Errorf("with a piece: calls %q", got)
 				}
 				n2.pg.edit(whole)
 				<-time.After(n2.opt.Heartbeat)
-				if got := c.calls.count("n3 Follow"); (got == 1) != (name != "never") {
+				if got := c.calls.count("n3 Follow"); (got == 1) != (name == "replayed" || name == "promoted") {
 					t.Errorf("%s: %d orders to follow", name, got)
 				}
 			})
@@ -119,6 +127,27 @@ func TestS6FollowProvesTheBeginning(t *testing.T) {
 				}
 				if follows := slices.Contains(tt.want, "n3 Follow n2 5 false"); !slices.Equal(got, tt.want) || (err == nil) != follows {
 					t.Errorf("error %v, calls %q, want %q", err, got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// S6: as long as the fork of its holder's timeline is not recorded, a standby does not go over to it by itself, wherever its own
+// WAL ends: the holder may not be promoted yet.
+func TestS6FollowAwaitsTheFork(t *testing.T) {
+	for name, forkAt := range map[string]cluster.LSN{"recorded": 1000, "not recorded": 0} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, c *fakeCluster) {
+				c.edit(func(v *cluster.View) {
+					v.Forks[4] = cluster.Fork{Timeline: 4, Parent: 2, LSN: forkAt, Node: "n2", Term: 4}
+					v.Key.Holder, v.Key.Member, v.Key.Term, v.Key.Timeline = "n2", member("n2"), 4, 4
+				})
+				n3 := c.nodes["n3"]
+				n3.pg.edit(func(*cluster.PostgresStatus) { n3.pg.pos = cluster.Position{Timeline: 1, LSN: 400} })
+				err := n3.follow(c.life, n3.observe(), decide.Decision{Action: decide.Follow, Source: "n2", Term: 4})
+				if got := c.calls.count("n3 Follow n2 4 false"); (got == 1) != (forkAt != 0) || (err == nil) != (forkAt != 0) {
+					t.Errorf("error %v, calls %q", err, c.calls.all("n3"))
 				}
 			})
 		})

@@ -110,6 +110,10 @@ func (f Forks) Relate(pos Position, target Timeline) Relation {
 	return Diverged
 }
 
+// Pending says whether a timeline was allotted and no history file has shown yet where it left its parent: it may still have to
+// be made, by a promotion, or never was.
+func (f Forks) Pending(t Timeline) bool { return f[t].Parent != 0 && f[t].LSN == 0 }
+
 // leadsTo says whether a timeline is the target or an ancestor of it.
 func (f Forks) leadsTo(t, target Timeline) bool {
 	for hops := 0; target != 0 && hops <= len(f); hops++ {

@@ -54,7 +54,7 @@ func primary(o *Observation) (Decision, bool) {
 	if d, ok := register(o); ok {
 		return d, true
 	}
-	if o.View.Forks[k.Timeline].LSN == 0 && o.View.Forks[k.Timeline].Parent != 0 && o.leads() { // F1
+	if o.View.Forks.Pending(k.Timeline) && o.leads() { // F1
 		return Decision{Action: RecordFork, Reason: ReasonForkUnrecorded}, true
 	}
 	return rules(o)

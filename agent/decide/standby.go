@@ -92,7 +92,7 @@ func withData(o *Observation) (Decision, bool) {
 		return cloneAnew(o)
 	}
 	followed := followsKey(o, src) // by the taker's order, which knows the positions
-	if src != "" && relation == cluster.Unknown && !followed {
+	if src != "" && !followed && !FollowsByItself(o.View.Forks, o.Position, o.View.Key.Timeline) {
 		why = "the fork of the key's timeline is not recorded yet"
 		src = ""
 	}
@@ -120,7 +120,7 @@ const HandOverPatience = 2 * time.Second
 // its own WAL ends. Zero: no such wait.
 func handedOver(o *Observation) cluster.Instant {
 	k := o.View.Key
-	acquired := k.Holder != o.Self && o.View.Forks[k.Timeline].LSN == 0 && o.View.Forks[k.Timeline].Parent != 0
+	acquired := k.Holder != o.Self && o.View.Forks.Pending(k.Timeline)
 	unread := !o.Position.Known() // the end of WAL on disk is still being looked for
 	if o.StoppedSince.IsZero() || !(k.Released || acquired || unread) {
 		return 0
@@ -214,8 +214,7 @@ const RemovedPatience = 10 * time.Second
 // section 5).
 const MaxRewinds = 6
 
-// source is whom to stream from: the key's holder, once it is primary in the key's term, and unless a promise forbids
-// it (V1). why says what is missing.
+// source is whom to stream from: the key's holder, unless a promise forbids it (V1). why says what is missing.
 func source(o *Observation) (src cluster.NodeID, why string) {
 	k := o.View.Key
 	switch {

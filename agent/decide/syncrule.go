@@ -220,11 +220,19 @@ func FollowsWithoutRewind(f cluster.Forks, p, candidate cluster.Position) bool {
 	return f.Relate(p, candidate.Timeline) == cluster.Prefix && f.Compare(p, candidate) <= 0
 }
 
-// SendsWholeRecords says whether a candidate's walsenders can have sent nothing that its promotion leaves out. Of the last record
-// that it has received only a piece may be there, which is sent on all the same: PostgreSQL would count what a standby has said
-// of that for the first commits of the new timeline, for as long as nothing newer comes from there (S6, docs/adr/0036).
+// FollowsByItself says whether a standby whose WAL ends at p may stream a timeline without an order of its holder. As long as
+// no fork is recorded it may not: the holder may be a standby yet, whose promotion leaves out the end of what it would send (S6).
+func FollowsByItself(f cluster.Forks, p cluster.Position, t cluster.Timeline) bool {
+	return f.Relate(p, t) == cluster.Prefix && (p.Timeline == t || !f.Pending(t))
+}
+
+// SendsWholeRecords says whether a candidate's walsenders can have sent nothing that its promotion leaves out, and can send no such
+// thing any more: it is cut off. Of the last record that it has received only a piece may be there, which is sent on all the same:
+// PostgreSQL would count what a standby has said of that for the first commits of the new timeline, for as long as nothing newer
+// comes from there (S6, docs/adr/0036).
 func SendsWholeRecords(p cluster.PostgresStatus) bool {
-	return p.State == cluster.PostgresRunning && (p.Role == cluster.RolePrimary || p.Received <= p.Replayed)
+	cutOff := p.Source == "" && !p.Streaming
+	return p.State == cluster.PostgresRunning && (p.Role == cluster.RolePrimary || cutOff && p.Received <= p.Replayed)
 }
 
 // NextTimeline is the number that this node's own acquisition would most likely be given (F1): its list bears it beforehand.
