@@ -92,6 +92,36 @@ func TestS6PieceIsNotFollowed(t *testing.T) {
 	}
 }
 
+// S6: an order that had to wait is given in the Raft term of that moment, and not at all once the key is not held any more.
+func TestS6OrderAfterAWait(t *testing.T) {
+	for name, tt := range map[string]struct {
+		meanwhile func(c *fakeCluster)
+		want      int
+	}{
+		"leadership was lost and came back": {func(c *fakeCluster) { c.lead("n1"); c.lead("n2") }, 1},
+		"the key was released":              {func(c *fakeCluster) { c.edit(func(v *cluster.View) { v.Key.Released = true }) }, 0},
+		"the term is over":                  {func(c *fakeCluster) { c.edit(func(v *cluster.View) { v.Key.Term++ }) }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, c *fakeCluster) {
+				n2 := c.failed()
+				gather(t, n2)
+				n2.pg.edit(func(p *cluster.PostgresStatus) { p.Received = p.Replayed + 1 })
+				if err := n2.acquire(c.life, n2.observe(), acquisition(c, "n2", false)); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				tt.meanwhile(c)
+				n2.pg.edit(func(p *cluster.PostgresStatus) { p.Replayed = p.Received })
+				<-time.After(n2.opt.Heartbeat)
+				if got := c.calls.count("n3 Follow"); got != tt.want {
+					t.Errorf("%d orders were taken: %q", got, c.calls.all("n3"))
+				}
+			})
+		})
+	}
+}
+
 // S6: before a standby streams from the primary of another timeline it cuts off the source that it has, and looks where its WAL
 // ends then: the loop's own look may be older. A timeline that it follows already needs no proof.
 func TestS6FollowProvesTheBeginning(t *testing.T) {

@@ -162,6 +162,9 @@ func (a *Agent) followOrder(ctx context.Context, q followRequest) (struct{}, err
 	if o.View.Forks.Foreign(o.Position) { // F3: once it streamed, nobody could tell any more
 		return struct{}{}, fmt.Errorf("order to follow %s: the WAL here is of a timeline %d that was promoted by hand", q.Source, o.Position.Timeline)
 	}
+	if q.Term < o.Promised { // V1
+		return struct{}{}, fmt.Errorf("order to follow %s at term %d: term %d is promised", q.Source, q.Term, o.Promised)
+	}
 	if q.CatchUp && q.Term != o.Promised {
 		return struct{}{}, fmt.Errorf("order to catch up from %s: it is for term %d, promised is %d", q.Source, q.Term, o.Promised)
 	}
@@ -186,12 +189,15 @@ func (a *Agent) mayFollow(ctx context.Context, o *decide.Observation, q followRe
 		return nil
 	case !q.Position.Known():
 		return a.proveBeginning(ctx, o, src)
+	case decide.Follows(o.Local.Postgres, q.Source, q.Timeline): // it has gone over by itself
+		return nil
 	}
 	pos, err := a.sincePromise(ctx, q.Term, me)
 	if err != nil {
 		return fmt.Errorf("order to follow %s: %w", q.Source, err)
 	}
 	if !decide.FollowsWithoutRewind(o.View.Forks, pos, q.Position) {
+		a.watch.refresh(ctx) // it may have been cut off
 		return fmt.Errorf("order to follow %s, whose WAL ends at %s of timeline %d: the WAL here ends at %s of timeline %d and is not the beginning of that",
 			q.Source, q.Position.LSN, q.Position.Timeline, pos.LSN, pos.Timeline)
 	}

@@ -16,6 +16,9 @@ func TestV1FollowOrder(t *testing.T) {
 	catchUp := followRequest{Term: 4, RaftTerm: 8, Source: "n2", Addr: "n2:5432", CatchUp: true}
 	edit := func(q followRequest, f func(*followRequest)) followRequest { f(&q); return q }
 	stopped := func(p *cluster.PostgresStatus) { p.State, p.Role = cluster.PostgresStopped, cluster.RoleNone }
+	cutOff := func(p *cluster.PostgresStatus) {
+		p.Source, p.SourceTerm, p.SourceTimeline, p.Streaming = "", 0, 0, false
+	}
 	for name, tt := range map[string]struct {
 		q        followRequest
 		promised cluster.Term
@@ -32,9 +35,11 @@ func TestV1FollowOrder(t *testing.T) {
 		"catch-up of no promised term": {catchUp, 3, nil, ""},
 		"catch-up of a later term":     {edit(catchUp, func(q *followRequest) { q.Term = 5 }), 4, nil, ""},
 		"catch-up of an older term":    {catchUp, 5, nil, ""},
-		"its WAL is the beginning":     {edit(holder, func(q *followRequest) { q.Position = cluster.Position{Timeline: 2, LSN: 1000} }), 3, nil, "n3 Follow n1 3 false"},
-		"S6 its WAL is longer":         {edit(holder, func(q *followRequest) { q.Position = cluster.Position{Timeline: 2, LSN: 999} }), 3, nil, ""},
-		"S6 its WAL is another's":      {edit(holder, func(q *followRequest) { q.Position = cluster.Position{Timeline: 1, LSN: 5000} }), 3, nil, ""},
+		"its WAL is the beginning":     {edit(holder, func(q *followRequest) { q.Position = cluster.Position{Timeline: 2, LSN: 1000} }), 3, cutOff, "n3 Follow n1 3 false"},
+		"S6 its WAL is longer":         {edit(holder, func(q *followRequest) { q.Position = cluster.Position{Timeline: 2, LSN: 999} }), 3, cutOff, ""},
+		"S6 its WAL is another's":      {edit(holder, func(q *followRequest) { q.Position = cluster.Position{Timeline: 1, LSN: 5000} }), 3, cutOff, ""},
+		"it has gone over already":     {edit(holder, func(q *followRequest) { q.Position = cluster.Position{Timeline: 1, LSN: 5000} }), 3, nil, "n3 Follow n1 3 false"},
+		"an older term than promised":  {holder, 4, nil, ""},
 		"postgres stopped":             {holder, 3, stopped, ""},
 		"postgres hung":                {holder, 3, func(p *cluster.PostgresStatus) { p.State = cluster.PostgresHung }, ""},
 		"postgres a primary":           {catchUp, 4, func(p *cluster.PostgresStatus) { p.Role = cluster.RolePrimary }, ""},
