@@ -46,7 +46,7 @@ demo: ## a three-node cluster on this machine and a failover under load, narrate
 	$(BIN) demo $(ARGS)
 
 .PHONY: test
-test: deps needs vet ## lint, all tests, 1000 simulated schedules, each scenario once, 3 minutes of chaos (root; 25 minutes on 2 cores from an empty cache)
+test: deps needs vet ## lint, all tests, 1000 simulated schedules, each scenario once, 3 minutes of chaos (root; 23 minutes on 2 cores from an empty cache)
 	@$(MAKE) --no-print-directory -j2 --output-sync=none tests-that-reckon tests-that-wait
 
 # Who runs in virtual time, or only reckons, takes what the others leave of the processors: those mostly wait.
