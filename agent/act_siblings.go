@@ -12,26 +12,22 @@ import (
 	"pgquorum/cluster"
 )
 
-// ordersLater is how often a candidate looks whether its siblings may be told, once that has lasted longer than a heartbeat.
-const ordersLater = 100 * time.Millisecond
-
 // siblings tells the standbys of the new rule to stream from here, ahead of the FSM's own word (docs/design.md, section 4:
 // siblings attach to the candidate before it is promoted), but for those that have WAL which this node has not. Where the end
 // of what this node would send may be left out by its promotion, they are told once it is promoted (S6).
 func (a *Agent) siblings(ctx context.Context, o *decide.Observation, key cluster.LeaderKey, cmd cluster.AcquireLeader) {
 	q := followRequest{Term: key.Term, Source: a.opt.Self, Addr: a.opt.Node.PostgresAddr, Timeline: key.Timeline}
 	valid := decide.Valid(o.View, key.Term, o.TakeOver.Promises) // one that does not count may be of WAL that is nobody's (F3)
+	told := cmd.Standbys
 	if !cmd.InPlace {
 		q.Position = valid[a.opt.Self].Position
-	}
-	told := slices.DeleteFunc(slices.Clone(cmd.Standbys), func(m cluster.Member) bool {
-		p, promised := valid[m.Node]
-		return !cmd.InPlace && !(promised && decide.FollowsWithoutRewind(o.View.Forks, p.Position, q.Position))
-	})
-	if len(told) == 0 {
-		return
-	}
-	if !cmd.InPlace {
+		told = slices.DeleteFunc(slices.Clone(told), func(m cluster.Member) bool {
+			p, promised := valid[m.Node]
+			return !(promised && decide.FollowsWithoutRewind(o.View.Forks, p.Position, q.Position))
+		})
+		if len(told) == 0 {
+			return
+		}
 		if err := a.awaitWholeRecords(ctx, key.Term, o.View.Config.PrimaryStartTimeout); err != nil {
 			a.log.InfoContext(ctx, "siblings not told to follow; they will by themselves", "reason", err)
 			return
@@ -58,7 +54,7 @@ func (a *Agent) awaitWholeRecords(ctx context.Context, term cluster.Term, limit 
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	soon := a.opt.Clock().Add(a.opt.Heartbeat)
+	often := a.opt.Clock().Add(a.opt.Heartbeat) // until then
 	for {
 		p, err := a.pg.Status(ctx) // one that fails while Postgres is busy is asked again
 		if k := a.raft.View().Key; k.Term != term || k.Released {
@@ -67,8 +63,8 @@ func (a *Agent) awaitWholeRecords(ctx context.Context, term cluster.Term, limit 
 		if err == nil && decide.SendsWholeRecords(p) {
 			return nil
 		}
-		if soon.Before(a.opt.Clock()) {
-			tick.Reset(ordersLater)
+		if often.Before(a.opt.Clock()) {
+			tick.Reset(lookSoon)
 		}
 		select {
 		case <-tick.C:

@@ -65,15 +65,8 @@ func TestS6PieceIsNotFollowed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, c *fakeCluster) {
-				c.lead("n2")
-				n2 := c.nodes["n2"]
-				n2.observe()
-				n2.enter(8, "n2", promiseOf("n2", 4), nil)
-				n2.enter(8, "n3", promiseOf("n3", 4), nil)
-				c.nodes["n3"].pg.promised = 4
-				if err := n2.pg.Cut(c.life); err != nil {
-					t.Fatal(err)
-				}
+				n2 := c.failed()
+				gather(t, n2)
 				n2.pg.edit(func(p *cluster.PostgresStatus) { p.Received = p.Replayed + 1 })
 				if err := n2.acquire(c.life, n2.observe(), acquisition(c, "n2", false)); err != nil {
 					t.Fatal(err)

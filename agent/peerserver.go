@@ -162,7 +162,7 @@ func (a *Agent) followOrder(ctx context.Context, q followRequest) (struct{}, err
 	if o.View.Forks.Foreign(o.Position) { // F3: once it streamed, nobody could tell any more
 		return struct{}{}, fmt.Errorf("order to follow %s: the WAL here is of a timeline %d that was promoted by hand", q.Source, o.Position.Timeline)
 	}
-	if q.Term < o.Promised { // V1
+	if q.Term < o.Promised { // V1: refused before it is cut off for nothing
 		return struct{}{}, fmt.Errorf("order to follow %s at term %d: term %d is promised", q.Source, q.Term, o.Promised)
 	}
 	if q.CatchUp && q.Term != o.Promised {

@@ -24,7 +24,7 @@ func leavePiece(t *testing.T, primary *node, standbys ...*node) (end cluster.LSN
 	writer, err := strconv.Atoi(primary.value("SELECT pid::text FROM pg_stat_activity WHERE backend_type = 'walwriter'"))
 	must(t, err)
 	flushed := func() cluster.LSN { return primary.lsn("SELECT pg_current_wal_flush_lsn()::text") }
-	for {
+	for { // a receiver that is busy with its disk at the cut: Postgres is started anew, and has forgotten what it received
 		runs := map[*node]string{}
 		for _, s := range standbys {
 			must(t, s.Follow(within(t), primary.asSource(1), s.me))
@@ -57,7 +57,7 @@ func leavePiece(t *testing.T, primary *node, standbys ...*node) (end cluster.LSN
 		must(t, unix.Kill(writer, unix.SIGCONT))
 		if !slices.ContainsFunc(standbys, func(s *node) bool { return s.look().StartTime != runs[s] }) {
 			return end
-		} // a receiver that is busy with its disk at the cut: Postgres was started anew, and has forgotten what it received
+		}
 	}
 }
 

@@ -81,11 +81,7 @@ func rewindAgain(o *Observation) (Decision, bool) {
 func withData(o *Observation) (Decision, bool) {
 	p := o.Local.Postgres
 	src, why := source(o)
-	relation := cluster.Unknown
-	if src != "" && o.Position.Known() {
-		relation = o.View.Forks.Relate(o.Position, o.View.Key.Timeline)
-	}
-	if relation == cluster.Diverged {
+	if src != "" && o.View.Forks.Relate(o.Position, o.View.Key.Timeline) == cluster.Diverged {
 		return leaveHistory(o, src)
 	}
 	if src != "" && o.Removed != "" {

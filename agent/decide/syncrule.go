@@ -221,7 +221,7 @@ func FollowsWithoutRewind(f cluster.Forks, p, candidate cluster.Position) bool {
 }
 
 // FollowsByItself says whether a standby whose WAL ends at p may stream a timeline without an order of its holder. As long as
-// no fork is recorded it may not: the holder may be a standby yet, whose promotion leaves out the end of what it would send (S6).
+// its fork is not recorded it may not: the holder may be a standby yet, whose promotion leaves out the end of what it would send (S6).
 func FollowsByItself(f cluster.Forks, p cluster.Position, t cluster.Timeline) bool {
 	return f.Relate(p, t) == cluster.Prefix && (p.Timeline == t || !f.Pending(t))
 }
